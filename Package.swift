@@ -1,0 +1,46 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+/// Every Swift target: Swift 6 language mode, strict memory safety, callers keep their executor across a
+/// nonisolated call, and no warning survives.
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+
+let package = Package(
+    name: "rondo",
+    products: [
+        .library(name: "Rondo", targets: ["Rondo"]),
+        .library(name: "RondoTesting", targets: ["RondoTesting"]),
+        .executable(name: "rondo", targets: ["RondoCommand"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-system.git", from: "1.4.0"),
+        .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.5.0"),
+        .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.0.0"),
+        .package(url: "https://github.com/apple/swift-crypto.git", from: "4.0.0"),
+    ],
+    targets: [
+        .target(name: "CRondo"),
+        .target(
+            name: "Rondo",
+            dependencies: [
+                "CRondo",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        .target(name: "RondoTesting", dependencies: ["Rondo"], swiftSettings: settings),
+        .executableTarget(
+            name: "RondoCommand",
+            dependencies: ["Rondo", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: settings),
+        .testTarget(name: "RondoTests", dependencies: ["Rondo", "RondoTesting"], swiftSettings: settings),
+    ])

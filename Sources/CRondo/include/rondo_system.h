@@ -1,0 +1,66 @@
+// What Swift cannot say by itself: a thread-local pointer without a function call, and constants and calls that the
+// C headers hide behind macros or feature tests.
+#ifndef RONDO_SYSTEM_H
+#define RONDO_SYSTEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <time.h>
+
+// The event loop that owns the calling thread, or NULL.
+extern _Thread_local void *rondo_thread_loop __attribute__((tls_model("initial-exec")));
+static inline void *rondo_current_loop(void) { return rondo_thread_loop; }
+static inline void rondo_set_current_loop(void *loop) { rondo_thread_loop = loop; }
+
+// Nanoseconds of a clock (CLOCK_MONOTONIC is Swift's SuspendingClock, CLOCK_BOOTTIME its ContinuousClock).
+static inline uint64_t rondo_clock_nanoseconds(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+// What `stat` of a file answers, in fixed fields.
+struct rondo_file_status {
+    uint64_t size;
+    uint64_t inode;
+    uint64_t device;
+    int64_t modified_seconds;
+    uint32_t modified_nanoseconds;
+    uint32_t mode;
+    uint32_t links;
+    uint32_t owner;
+    uint32_t group;
+};
+
+// The kernel's statx buffer: 256 bytes, filled by the statx operation.
+struct rondo_statx {
+    uint64_t words[32];
+};
+#define RONDO_STATX_BASIC_STATS 0x7ffu
+void rondo_statx_decode(const struct rondo_statx *raw, struct rondo_file_status *status);
+
+// Each answers a value that is not negative, or the negated errno.
+int rondo_statx_call(int directory, const char *path, int flags, struct rondo_statx *raw);
+int rondo_openat(int directory, const char *path, int flags, uint32_t mode);
+int rondo_eventfd(void);
+int rondo_eventfd_signal(int fd);
+int rondo_accept(int fd);
+int rondo_epoll_add(int epoll, int fd, uint32_t events, uint64_t data);
+int rondo_epoll_remove(int epoll, int fd);
+
+// A counting semaphore of the C library, for the offload pool's threads.
+struct rondo_semaphore;
+struct rondo_semaphore *rondo_semaphore_create(void);
+void rondo_semaphore_destroy(struct rondo_semaphore *semaphore);
+void rondo_semaphore_post(struct rondo_semaphore *semaphore);
+void rondo_semaphore_wait(struct rondo_semaphore *semaphore);
+
+// Names the calling thread for ps, top and debuggers (15 bytes are kept).
+void rondo_name_thread(const char *name);
+
+// The processors that this process may run on.
+int rondo_processor_count(void);
+
+#endif

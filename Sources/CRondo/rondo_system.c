@@ -1,0 +1,115 @@
+#define _GNU_SOURCE
+#include "rondo_system.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "rondo_uring.h"
+
+_Thread_local void *rondo_thread_loop __attribute__((tls_model("initial-exec")));
+
+static int result_or_errno(long result) { return result < 0 ? -errno : (int)result; }
+
+int rondo_uring_setup(uint32_t entries, struct rondo_uring_params *params) {
+    return result_or_errno(syscall(SYS_io_uring_setup, entries, params));
+}
+
+int rondo_uring_enter(int fd, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+                      const struct rondo_uring_wait_argument *argument) {
+    return result_or_errno(syscall(SYS_io_uring_enter, fd, to_submit, min_complete, flags, argument,
+                                   argument ? sizeof *argument : 0));
+}
+
+int rondo_uring_register(int fd, uint32_t opcode, void *argument, uint32_t count) {
+    return result_or_errno(syscall(SYS_io_uring_register, fd, opcode, argument, count));
+}
+
+_Static_assert(sizeof(struct statx) == sizeof(struct rondo_statx), "statx");
+
+void rondo_statx_decode(const struct rondo_statx *raw, struct rondo_file_status *status) {
+    struct statx from;
+    memcpy(&from, raw, sizeof from);
+    status->size = from.stx_size;
+    status->inode = from.stx_ino;
+    status->device = ((uint64_t)from.stx_dev_major << 32) | from.stx_dev_minor;
+    status->modified_seconds = from.stx_mtime.tv_sec;
+    status->modified_nanoseconds = from.stx_mtime.tv_nsec;
+    status->mode = from.stx_mode;
+    status->links = from.stx_nlink;
+    status->owner = from.stx_uid;
+    status->group = from.stx_gid;
+}
+
+int rondo_statx_call(int directory, const char *path, int flags, struct rondo_statx *raw) {
+    return result_or_errno(syscall(SYS_statx, directory, path, flags, RONDO_STATX_BASIC_STATS, raw));
+}
+
+int rondo_openat(int directory, const char *path, int flags, uint32_t mode) {
+    return result_or_errno(openat(directory, path, flags, (mode_t)mode));
+}
+
+int rondo_eventfd(void) { return result_or_errno(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
+
+int rondo_eventfd_signal(int fd) {
+    uint64_t one = 1;
+    return result_or_errno(write(fd, &one, sizeof one));
+}
+
+int rondo_accept(int fd) { return result_or_errno(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)); }
+
+int rondo_epoll_add(int epoll, int fd, uint32_t events, uint64_t data) {
+    struct epoll_event event = {.events = events, .data.u64 = data};
+    return result_or_errno(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
+}
+
+int rondo_epoll_remove(int epoll, int fd) {
+    struct epoll_event event = {0};
+    return result_or_errno(epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &event));
+}
+
+struct rondo_semaphore {
+    sem_t handle;
+};
+
+struct rondo_semaphore *rondo_semaphore_create(void) {
+    struct rondo_semaphore *semaphore = malloc(sizeof *semaphore);
+    if (semaphore == NULL) abort();
+    sem_init(&semaphore->handle, 0, 0);
+    return semaphore;
+}
+
+void rondo_semaphore_destroy(struct rondo_semaphore *semaphore) {
+    sem_destroy(&semaphore->handle);
+    free(semaphore);
+}
+
+void rondo_semaphore_post(struct rondo_semaphore *semaphore) { sem_post(&semaphore->handle); }
+
+void rondo_semaphore_wait(struct rondo_semaphore *semaphore) {
+    while (sem_wait(&semaphore->handle) != 0 && errno == EINTR) {
+    }
+}
+
+void rondo_name_thread(const char *name) {
+    char kept[16];
+    strncpy(kept, name, sizeof kept - 1);
+    kept[sizeof kept - 1] = 0;
+    pthread_setname_np(pthread_self(), kept);
+}
+
+int rondo_processor_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (int)count : 1;
+}

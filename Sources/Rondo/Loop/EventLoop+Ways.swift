@@ -1,0 +1,153 @@
+// The ways in that need only Swift's public interface, and what a task may ask of the loop that it runs on.
+
+import CRondo
+import Glibc
+
+extension EventLoop {
+    /// The loop of the calling thread, if it has one.
+    public static var current: EventLoop? {
+        // SAFETY: enterThread stored a loop that lives until close() clears it.
+        unsafe rondo_current_loop().map { unsafe Unmanaged<EventLoop>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    /// Runs an async function on a new event loop of the calling thread, and answers what it answers.
+    ///
+    /// The function and its child tasks (task groups, `async let`) run on the loop, `Task.sleep` included.
+    /// `Task { }`, `Task.detached` and the main actor are not the loop's; a whole program is: see ``RondoProgram``.
+    ///
+    /// When the function returns, the loop ends: operations that tasks of their own still wait for are cancelled.
+    ///
+    /// - Throws: what `body` throws, or `IOError` if the driver that was asked for does not work here.
+    public static func run<Value: Sendable>(
+        configuration: LoopConfiguration = LoopConfiguration(), _ body: sending @escaping () async throws -> Value
+    ) throws -> Value {
+        let loop = try EventLoop(configuration: configuration)
+        loop.enterThread()
+        let outcome = Outcome<Value>()
+        Task(executorPreference: loop.taskFace) {
+            do { outcome.result = .success(try await body()) } catch { outcome.result = .failure(error) }
+            loop.stop()
+        }
+        loop.runTurns()
+        loop.close()
+        return try outcome.result!.get()
+    }
+
+    /// The executor to prefer for tasks that are to run on this loop: `Task(executorPreference: loop.executor) { }`.
+    public var executor: any TaskExecutor { taskFace }
+
+    /// The executor for an actor that lives on this loop:
+    ///
+    /// ```
+    /// actor Counter {
+    ///     nonisolated let loop: EventLoop
+    ///     nonisolated var unownedExecutor: UnownedSerialExecutor { loop.unownedExecutor }
+    /// }
+    /// ```
+    ///
+    /// The loop must outlive the actor.
+    @safe
+    public var unownedExecutor: UnownedSerialExecutor { unsafe serialFace.asUnownedSerialExecutor() }
+
+    /// The driver's name: `io_uring`, `epoll` or `simulated`.
+    public var driverName: String { driver.name }
+
+    /// Why the loop has this driver, in a line for people.
+    public var driverReason: String { driver.reason }
+
+    /// What the loop has done so far, and what it has before it. From any task.
+    public var statistics: LoopStatistics {
+        get async {
+            await onLoop { [self] in currentStatistics }
+        }
+    }
+
+    /// Lets every other ready task go first, without waiting for anything.
+    ///
+    /// On a thread without a loop this is `Task.yield()`.
+    public static func yield() async {
+        if let loop = current { await loop.yieldNow() } else { await Task.yield() }
+    }
+
+    /// Lets others go first if the caller has computed for its time slice (``LoopConfiguration/timeSlice``).
+    ///
+    /// Call it in every round of a long computation: it reads a clock, which takes some 30 nanoseconds.
+    public static func yieldIfNeeded() async {
+        guard let loop = current, loop.sliceIsOver else { return }
+        await loop.yieldNow()
+    }
+
+    /// Runs `body` on the loop's thread: at once if the caller is there already.
+    package func onLoop<Value: Sendable, Failure: Error>(
+        _ body: @Sendable () async throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
+        if isOnOwnThread { return try await body() }
+        return try await hop(body)
+    }
+
+    @concurrent
+    private func hop<Value: Sendable, Failure: Error>(
+        _ body: @Sendable () async throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
+        try await withTaskExecutorPreference(taskFace) { () async throws(Failure) -> Value in try await body() }
+    }
+}
+
+/// Runs an async function on an event loop with a thread of its own.
+///
+/// As ``EventLoop/run(configuration:_:)``, for callers that are async themselves.
+///
+/// - Throws: what `body` throws, or `IOError` if the driver that was asked for does not work here.
+public func withEventLoop<Value: Sendable>(
+    configuration: LoopConfiguration = LoopConfiguration(),
+    _ body: sending @escaping (EventLoop) async throws -> Value
+) async throws -> Value {
+    let outcome = Outcome<Value>()
+    // SAFETY: the closure was sent to this function, which sends it on to the one thread that calls it.
+    nonisolated(unsafe) let body = body
+    outcome.thread = { () throws in
+        try EventLoop.run(configuration: configuration) { try await unsafe body(EventLoop.current!) }
+    }
+    await unsafe withUnsafeContinuation { continuation in
+        unsafe outcome.waiter = continuation
+        outcome.startThread()
+    }
+    return try outcome.result!.get()
+}
+
+/// Where the result of a loop's main function is put for whoever started the loop.
+@safe
+private final class Outcome<Value: Sendable>: @unchecked Sendable {
+    // SAFETY: written before the loop's thread starts or on it, read after the loop has ended.
+    var result: Result<Value, any Error>?
+    var thread: (() throws -> Value)?
+    var waiter: UnsafeContinuation<Void, Never>?
+
+    /// Runs `thread` on a new thread, and then resumes `waiter`.
+    func startThread() {
+        var thread = pthread_t()
+        // SAFETY: the thread takes over the reference that is passed here.
+        let argument = unsafe Unmanaged.passRetained(self as AnyObject).toOpaque()
+        let answer = unsafe pthread_create(&thread, nil, { argument in
+            let outcome = unsafe Unmanaged<AnyObject>.fromOpaque(argument!).takeRetainedValue()
+            unsafe rondo_name_thread("rondo-loop")
+            (outcome as? any LoopThreadMain)?.main()
+            return nil
+        }, argument)
+        require(answer == 0, "no thread for an event loop: errno \(answer) (check ulimit -u)")
+        pthread_detach(thread)
+    }
+}
+
+/// A loop's thread, without its generic type.
+private protocol LoopThreadMain { func main() }
+
+extension Outcome: LoopThreadMain {
+    func main() {
+        result = Result { try thread!() }
+        let waiter = unsafe waiter
+        unsafe self.waiter = nil
+        thread = nil
+        unsafe waiter?.resume()
+    }
+}

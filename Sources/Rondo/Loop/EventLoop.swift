@@ -1,0 +1,449 @@
+// The event loop. It decides who runs next; it never does the work itself, and never waits for one thing while another
+// is ready. The loop is `turn()`, and its phases are the calls in it.
+
+import CRondo
+import Glibc
+import Synchronization
+
+/// One thread that runs Swift's tasks and does their input and output.
+///
+/// A program gets its loop by being a ``RondoProgram``; a part of a program by ``EventLoop/run(configuration:_:)`` or
+/// ``withEventLoop(configuration:_:)``.
+@safe
+public final class EventLoop: @unchecked Sendable {
+    // SAFETY: `configuration`, `inbox`, `driver.wake()` and `stopRequested` may be used by any thread. Everything else
+    // belongs to the loop's thread, and every entry asks `isOnOwnThread` first or comes through the inbox.
+
+    /// How the loop was configured.
+    public let configuration: LoopConfiguration
+
+    /// The world outside.
+    package let driver: any Driver
+    /// Jobs that are ready.
+    let scheduler = Scheduler()
+    /// Jobs and callbacks that wait for a time.
+    let timers: TimerWheel
+    /// Operations that wait for the driver.
+    let pending = PendingOperations()
+    /// Jobs and messages from other threads.
+    let inbox = Inbox()
+    /// Threads for calls that block.
+    let offloadPool: OffloadPool
+
+    /// Whether the loop is to end; set by any thread.
+    private let stopRequested = Atomic<Bool>(false)
+    /// From the moment that the loop shuts down: operations are refused.
+    private(set) var isShuttingDown = false
+
+    /// The time at which this turn's wait ended.
+    private(set) var turnStart: UInt64
+    /// Operations that the running job may still finish without waiting.
+    private var operationsLeft = 0
+    /// When the running job was first asked whether it should yield; 0 before.
+    private var sliceStart: UInt64 = 0
+    private let sliceNanoseconds: UInt64
+    private let batchNanoseconds: UInt64
+    /// Tasks that yielded in the running job: they become ready as soon as it has stopped.
+    private var yielded: UnsafeContinuation<Void, Never>?
+    private var moreYielded: [UnsafeContinuation<Void, Never>] = unsafe []
+    /// Who waits for a receive buffer to become free.
+    private var starved: [any BufferWaiter] = []
+    private var counters = LoopStatistics()
+    /// Whether the runtime's layout of jobs has been looked at.
+    private var isLayoutVerified = false
+
+    /// Where events are noted, if anybody looks.
+    package var events: EventRing?
+
+    /// The faces that the runtime sees. They hold the loop, so the loop lets go of them when it closes.
+    private var faces: (tasks: LoopExecutor, serial: LoopSerialExecutor)?
+
+    /// Makes a loop for the calling thread, which must be the one that runs it.
+    init(configuration: LoopConfiguration) throws(IOError) {
+        self.configuration = configuration
+        offloadPool = OffloadPool(threadLimit: configuration.offloadThreads)
+        if let makeDriver = configuration.makeDriver {
+            driver = try makeDriver(offloadPool)
+        } else {
+            driver = try DriverChoice.make(forced: configuration.driver).makeDriver(offload: offloadPool)
+        }
+        turnStart = driver.now
+        timers = TimerWheel(time: driver.now)
+        sliceNanoseconds = configuration.timeSlice.nanosecondsRoundedUp
+        batchNanoseconds = configuration.batchTime.nanosecondsRoundedUp
+        scheduler.tieBreak = configuration.tieBreak
+        faces = (LoopExecutor(self), LoopSerialExecutor(self))
+        offloadPool.deliver = { [unowned self] work in tell(.offloaded(work)) }
+        configuration.logger.debug("event loop on \(driver.name): \(driver.reason)")
+    }
+
+    // MARK: The turn
+
+    /// Runs turns until `stop()`.
+    func runTurns() {
+        while !stopRequested.load(ordering: .relaxed) { turn() }
+        stopRequested.store(false, ordering: .relaxed)
+    }
+
+    /// One pass: this is the event loop.
+    @inline(__always)
+    private func turn() {
+        collect()
+        fire()
+        run()
+        submitAndWait()
+        complete()
+        account()
+    }
+
+    /// Takes in what other threads have sent.
+    @inline(__always)
+    private func collect() {
+        inbox.drain { entry in
+            switch entry {
+            case .job(let job): makeReady(job)
+            case .message(let message): receive(message)
+            }
+        }
+    }
+
+    /// Makes ready what has waited for a time that has come.
+    @inline(__always)
+    private func fire() {
+        if timers.earliest > turnStart { return }
+        timers.advance(to: turnStart) { target in
+            switch target {
+            case .job(let job): makeReady(job)
+            case .callback(let callback): callback.fire()
+            }
+        }
+    }
+
+    /// Runs ready jobs until none is left or the batch budget is used up.
+    @inline(__always)
+    private func run() {
+        if events != nil { return runObserved() }
+        let executor = unsafe taskFace.asUnownedTaskExecutor()
+        var left = configuration.batchJobs
+        while left > 0, let job = scheduler.pop() {
+            operationsLeft = configuration.operationBudget
+            sliceStart = 0
+            unsafe job.runSynchronously(on: executor)
+            if unsafe yielded != nil { resumeYielded() }
+            left &-= 1
+            if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
+        }
+        counters.jobs &+= UInt64(configuration.batchJobs &- left)
+    }
+
+    /// Hands over new operations and waits in one call: not at all if a job is ready, else until the next deadline.
+    @inline(__always)
+    private func submitAndWait() {
+        let workEnd = driver.now
+        counters.busyNanoseconds &+= workEnd &- turnStart
+        counters.lag.record(workEnd &- turnStart)
+        if scheduler.isEmpty, !stopRequested.load(ordering: .relaxed), inbox.prepareToSleep() {
+            driver.wait(until: max(timers.earliest, 1))
+            inbox.wakeUp()
+        } else {
+            driver.wait(until: 0)
+        }
+        turnStart = driver.now
+    }
+
+    /// Resumes whoever waited for what has completed.
+    @inline(__always)
+    private func complete() {
+        while let completion = driver.nextCompletion() { pending.finish(completion) }
+    }
+
+    /// Counts the turn.
+    @inline(__always)
+    private func account() { counters.turns &+= 1 }
+
+    /// `run()` with an eye on each job.
+    private func runObserved() {
+        let executor = unsafe taskFace.asUnownedTaskExecutor()
+        var left = configuration.batchJobs
+        while left > 0, let job = scheduler.pop() {
+            operationsLeft = configuration.operationBudget
+            sliceStart = 0
+            let bits = JobReference(job).bits
+            events?.record(.started, job: bits, time: driver.now)
+            unsafe job.runSynchronously(on: executor)
+            events?.record(.stopped, job: bits, time: driver.now)
+            if unsafe yielded != nil { resumeYielded() }
+            left &-= 1
+            if driver.now &- turnStart > batchNanoseconds { break }
+        }
+        counters.jobs &+= UInt64(configuration.batchJobs &- left)
+    }
+
+    // MARK: Jobs come in
+
+    /// From any thread: the runtime wants `job` to run.
+    @inline(__always)
+    func enqueue(_ job: UnownedJob) {
+        if isOnOwnThread { makeReady(job) } else { enqueueFromOutside(job) }
+    }
+
+    private func enqueueFromOutside(_ job: UnownedJob) {
+        switch inbox.push(job) {
+        case .pushed: break
+        case .pushedAndMustWake: driver.wake()
+        case .closed: globalConcurrentExecutor.enqueue(job)  // no task is ever lost
+        }
+    }
+
+    /// From any thread: the runtime wants `job` to run after a while, because the current task goes to sleep.
+    func enqueue(_ job: UnownedJob, afterNanoseconds delay: UInt64) {
+        guard isOnOwnThread else {
+            tell(.perform { [unowned self] in addSleep(job, delay: delay, sleeper: nil) })
+            return
+        }
+        addSleep(job, delay: delay, sleeper: currentTaskReference())
+    }
+
+    private func addSleep(_ job: UnownedJob, delay: UInt64, sleeper: JobReference?) {
+        let (deadline, overflow) = driver.now.addingReportingOverflow(delay)
+        let timer = timers.add(deadline: overflow ? .max - 1 : deadline, target: .job(job), sleeper: sleeper)
+        sleeper?.timerNote = UInt(timer) + 1
+    }
+
+    /// Puts a job into the ready queue.
+    @inline(__always)
+    private func makeReady(_ job: UnownedJob) {
+        if !isLayoutVerified {
+            LoopExecutor.verifyJobLayout(job)
+            isLayoutVerified = true
+        }
+        let reference = JobReference(job)
+        let note = reference.timerNote
+        if note != 0 {
+            reference.timerNote = 0
+            if timers.isSet(note &- 1, sleeper: reference) { endSleepEarly(TimerWheel.Index(note &- 1)) }
+        }
+        if events != nil { events?.record(.ready, job: reference.bits, time: driver.now) }
+        scheduler.push(job)
+    }
+
+    /// A task that sleeps became ready before its time: it was cancelled. Its wake-up job runs now, finds that nobody
+    /// waits, and frees itself; else it would stay until the deadline.
+    private func endSleepEarly(_ timer: TimerWheel.Index) {
+        if case .job(let job) = timers.remove(timer) { scheduler.push(job) }
+    }
+
+    /// From any thread: a message for the loop. Dropped if the loop is closed, when there is nothing left to tell.
+    func tell(_ content: sending InboxMessage.Content) {
+        if inbox.push(content) == .pushedAndMustWake { driver.wake() }
+    }
+
+    private func receive(_ message: InboxMessage) {
+        switch message.content {
+        case .offloaded(let work):
+            pending.finish(Completion(operation: work.operation, result: work.result))
+        case .cancel(let id): cancel(id)
+        case .release(let slice): release(slice)
+        case .perform(let body): body()
+        }
+    }
+
+    // MARK: Operations
+
+    /// Submits an operation and waits for its last completion.
+    ///
+    /// If the task is cancelled the driver is asked for an early end; the answer is then usually `-ECANCELED`.
+    ///
+    /// - Returns: what the call answered, or a negated errno.
+    func perform(_ operation: Operation) async -> Int32 {
+        require(isOnOwnThread, "an operation was begun on another thread than its loop's")
+        if isShuttingDown { return -ECANCELED }
+        let id = pending.reserve(unsafe operation.kind)
+        return await withTaskCancellationHandler {
+            await unsafe withUnsafeContinuation { continuation in
+                unsafe begin(operation, as: id, continuation)
+            }
+        } onCancel: {
+            if isOnOwnThread { cancel(id) } else { tell(.cancel(id)) }
+        }
+    }
+
+    /// As `perform`, but not even cancellation ends it early: for closing what must be closed.
+    func performToTheEnd(_ operation: Operation) async -> Int32 {
+        let id = pending.reserve(unsafe operation.kind)
+        return await unsafe withUnsafeContinuation { continuation in
+            unsafe begin(operation, as: id, continuation)
+        }
+    }
+
+    @inline(__always)
+    private func begin(
+        _ operation: Operation, as id: OperationID, _ continuation: UnsafeContinuation<Int32, Never>
+    ) {
+        var work: Unmanaged<OffloadWork>?
+        if case .offload(let call) = unsafe operation { unsafe work = call }
+        guard unsafe pending.park(id, continuation, work: work) else {
+            unsafe continuation.resume(returning: -ECANCELED)
+            return
+        }
+        if let events, let task = currentTaskReference() {
+            unsafe events.record(
+                .operationBegan, job: task.bits, detail: UInt32(operation.kind.rawValue), time: driver.now)
+        }
+        unsafe driver.submit(operation, as: id)
+    }
+
+    /// Submits a multishot operation whose completions go to `sink`.
+    func start(_ operation: Operation, sink: CompletionSink) -> OperationID {
+        let id = pending.reserve(unsafe operation.kind)
+        pending.attach(id, sink: sink)
+        unsafe driver.submit(operation, as: id)
+        return id
+    }
+
+    /// Asks for an early end of an operation. On the loop's thread; ids of what is over are ignored.
+    func cancel(_ id: OperationID) {
+        switch pending.cancel(id) {
+        case .none: break
+        case .askDriver: driver.cancel(id)
+        case .takeBack(let work):
+            // SAFETY: the waiting task owns the work until the completion.
+            let taken = unsafe work._withUnsafeGuaranteedRef { $0.cancelIfQueued() }
+            if taken { pending.finish(Completion(operation: id, result: -ECANCELED)) }
+        }
+    }
+
+    /// Books an operation that finished without waiting.
+    ///
+    /// - Returns: whether the job has had its share and must yield first.
+    @inline(__always)
+    func spendOperation() -> Bool {
+        operationsLeft &-= 1
+        return operationsLeft < 0
+    }
+
+    // MARK: Receive buffers
+
+    /// Gives received bytes back. On the loop's thread.
+    @inline(__always)
+    func release(_ slice: BufferSlice) {
+        driver.receiveBuffers.release(slice)
+        if !starved.isEmpty { feedStarved() }
+    }
+
+    /// A receive ended because no buffer was free.
+    func waitForBuffer(_ waiter: any BufferWaiter) {
+        if driver.receiveBuffers.grow() { waiter.bufferMayBeFree() } else { starved.append(waiter) }
+    }
+
+    private func feedStarved() {
+        let waiters = starved
+        starved.removeAll()
+        for waiter in waiters { waiter.bufferMayBeFree() }
+    }
+
+    // MARK: Yielding
+
+    /// Lets every other ready task go first. On the loop's thread.
+    func yieldNow() async {
+        await unsafe withUnsafeContinuation { continuation in
+            if unsafe yielded == nil { unsafe yielded = continuation } else { unsafe moreYielded.append(continuation) }
+        }
+    }
+
+    @inline(__always)
+    private func resumeYielded() {
+        let first = unsafe yielded
+        unsafe yielded = nil
+        unsafe first?.resume()
+        if unsafe !moreYielded.isEmpty {
+            let more = unsafe moreYielded
+            unsafe moreYielded.removeAll(keepingCapacity: true)
+            for unsafe continuation in unsafe more { unsafe continuation.resume() }
+        }
+    }
+
+    /// Whether the running job has computed for its time slice.
+    var sliceIsOver: Bool {
+        let now = driver.now
+        if sliceStart == 0 { sliceStart = now }
+        return now &- sliceStart >= sliceNanoseconds
+    }
+
+    // MARK: Life
+
+    /// Whether the caller runs on the loop's thread.
+    @inline(__always)
+    package var isOnOwnThread: Bool {
+        // SAFETY: only the address is looked at.
+        unsafe rondo_current_loop() == Unmanaged.passUnretained(self).toOpaque()
+    }
+
+    /// Makes the calling thread the loop's.
+    func enterThread() {
+        require(unsafe rondo_current_loop() == nil, "this thread already runs an event loop")
+        // SAFETY: cleared by leaveThread, before the loop is freed.
+        unsafe rondo_set_current_loop(Unmanaged.passUnretained(self).toOpaque())
+    }
+
+    /// Ends the loop after the running job. From any thread.
+    func stop() {
+        stopRequested.store(true, ordering: .relaxed)
+        if !isOnOwnThread { driver.wake() }
+    }
+
+    /// Ends what is unfinished and frees the driver. On the loop's thread, after `runTurns`.
+    ///
+    /// The order: operations are cancelled and their tasks run on, until no operation is left; then the loop refuses
+    /// jobs, and those that are ready or asleep move to Swift's own executor; then the pool and the driver close.
+    func close() {
+        isShuttingDown = true
+        for id in pending.unfinished { cancel(id) }
+        while pending.count > 0 || !scheduler.isEmpty { turn() }
+        inbox.close { entry in
+            switch entry {
+            case .job(let job): makeReady(job)
+            case .message(let message): receive(message)
+            }
+        }
+        while let job = scheduler.pop() { globalConcurrentExecutor.enqueue(job) }
+        timers.removeAll { target, deadline in
+            if case .job(let job) = target { LoopExecutor.moveSleep(job, nanoseconds: deadline &- min(deadline, turnStart)) }
+        }
+        offloadPool.close()
+        driver.close()
+        faces = nil
+        rondo_set_current_loop(nil)
+    }
+
+    /// The face for tasks.
+    @inline(__always)
+    var taskFace: LoopExecutor {
+        guard let faces else { crash("this event loop is closed") }
+        return faces.tasks
+    }
+
+    /// The face for actors.
+    var serialFace: LoopSerialExecutor {
+        guard let faces else { crash("this event loop is closed") }
+        return faces.serial
+    }
+
+    /// What the loop has done, and what it has before it. On the loop's thread.
+    var currentStatistics: LoopStatistics {
+        var statistics = counters
+        statistics.operations = pending.begun
+        statistics.systemCalls = driver.systemCalls
+        statistics.readyJobs = scheduler.count
+        statistics.timers = timers.count
+        statistics.pendingOperations = pending.count
+        statistics.offloadDepth = offloadPool.depth
+        return statistics
+    }
+}
+
+/// Who waits for a receive buffer.
+protocol BufferWaiter: AnyObject {
+    /// Tries again. On the loop's thread.
+    func bufferMayBeFree()
+}

@@ -1,0 +1,28 @@
+import CRondo
+public import Logging
+
+/// How an event loop is to behave. The defaults are right for almost every program.
+public struct LoopConfiguration: Sendable {
+    /// The driver to use; nil lets `RONDO_DRIVER` decide, and else what works here.
+    public var driver: DriverKind?
+    /// The most jobs that run before the loop looks at its input and output again.
+    public var batchJobs = 1024
+    /// The longest time for which jobs run before the loop looks at its input and output again. A job that runs is
+    /// never interrupted, so one hog can take longer.
+    public var batchTime: Duration = .milliseconds(1)
+    /// Operations that a job may finish without waiting before it must let others go first.
+    public var operationBudget = 128
+    /// How long a job may compute before `yieldIfNeeded()` gives up the loop.
+    public var timeSlice: Duration = .microseconds(500)
+    /// The most threads for `offload { }`.
+    public var offloadThreads = max(4, Int(rondo_processor_count()) * 2)
+    /// Where the loop reports what it decides.
+    public var logger: Logger
+
+    /// Makes the driver instead of what the choice says: the entrance for simulations.
+    package var makeDriver: (@Sendable (OffloadPool) throws(IOError) -> any Driver)?
+    /// Chooses among ready jobs of a class, given how many there are: for simulations.
+    package var tieBreak: (@Sendable (Int) -> Int)?
+
+    public init() { logger = Logger(label: "rondo") }
+}

@@ -1,0 +1,65 @@
+/// What a loop has done since it started, and what it has before it now.
+public struct LoopStatistics: Sendable {
+    /// Passes through the loop's phases.
+    public var turns: UInt64 = 0
+    /// Jobs run: stretches of tasks between two `await`s.
+    public var jobs: UInt64 = 0
+    /// Operations begun.
+    public var operations: UInt64 = 0
+    /// System calls that the driver made, those of the offload pool left out. With io_uring at most one a turn.
+    public var systemCalls: UInt64 = 0
+    /// Jobs that are ready to run.
+    public var readyJobs: Int = 0
+    /// Timers that are set.
+    public var timers: Int = 0
+    /// Operations that have not finished.
+    public var pendingOperations: Int = 0
+    /// Calls queued or running in the offload pool.
+    public var offloadDepth: Int = 0
+    /// Nanoseconds that the loop was at work, waits left out.
+    public var busyNanoseconds: UInt64 = 0
+    /// How long a turn took, waits left out: so long may a job that became ready have stood in line.
+    public var lag = LagHistogram()
+}
+
+/// A histogram of nanoseconds with two buckets for each power of two: values are exact to within a half.
+public struct LagHistogram: Sendable {
+    private var counts = InlineArray<128, UInt64>(repeating: 0)
+
+    /// How many values were recorded.
+    public private(set) var count: UInt64 = 0
+    /// The largest value recorded, in nanoseconds.
+    public private(set) var maxNanoseconds: UInt64 = 0
+
+    @inline(__always)
+    mutating func record(_ nanoseconds: UInt64) {
+        counts[Self.bucket(of: nanoseconds)] &+= 1
+        count &+= 1
+        if nanoseconds > maxNanoseconds { maxNanoseconds = nanoseconds }
+    }
+
+    /// The value that `fraction` (0 to 1) of the records do not exceed, in nanoseconds, rounded up to its bucket's end.
+    public func nanoseconds(at fraction: Double) -> UInt64 {
+        let wanted = UInt64((Double(count) * fraction).rounded(.up))
+        var seen: UInt64 = 0
+        for bucket in counts.indices {
+            seen += counts[bucket]
+            if seen >= wanted, seen > 0 { return min(Self.end(of: bucket), maxNanoseconds) }
+        }
+        return maxNanoseconds
+    }
+
+    @inline(__always)
+    private static func bucket(of nanoseconds: UInt64) -> Int {
+        if nanoseconds < 2 { return Int(nanoseconds) }
+        let power = 63 - nanoseconds.leadingZeroBitCount
+        return 2 * power + Int(nanoseconds >> UInt64(power - 1) & 1)
+    }
+
+    private static func end(of bucket: Int) -> UInt64 {
+        if bucket < 2 { return UInt64(bucket) }
+        let power = UInt64(bucket / 2)
+        let start = (2 + UInt64(bucket % 2)) << (power - 1)
+        return start + (1 << (power - 1)) - 1
+    }
+}

@@ -1,0 +1,89 @@
+public import SystemPackage
+
+/// What went wrong with an operation, on whose behalf, why, and what to do about it.
+///
+/// All I/O of Rondo throws this one type:
+///
+/// ```
+/// connect to 127.0.0.1:5432: Connection refused (is the server running?)
+/// ```
+public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Why an operation failed.
+    public enum Cause: Hashable, Sendable {
+        /// The system refused it, with this errno.
+        case system(Errno)
+        /// The task was cancelled while it waited. The operation has ended; nothing of it goes on.
+        case cancelled
+        /// The object was closed before, or is being closed, by this program: a mistake of the caller.
+        case closed
+        /// Another task is already waiting for the same thing: a mistake of the caller.
+        case busy
+        /// The peer ended the stream before all that was asked for had arrived.
+        case unexpectedEnd
+        /// More arrived than the limit that the caller set.
+        case limitExceeded(Int)
+        /// A host name has no address, in the resolver's words.
+        case unresolved(String)
+        /// The caller's arguments make no sense, in these words.
+        case invalid(String)
+    }
+
+    /// The verb: `connect to`, `accept on`, `read`, `open`…
+    public var operation: String
+    /// What it was done to: an address, a path.
+    public var subject: String
+    /// Why it failed.
+    public var cause: Cause
+
+    public init(_ operation: String, _ subject: String, _ cause: Cause) {
+        self.operation = operation
+        self.subject = subject
+        self.cause = cause
+    }
+
+    /// Whether the task's cancellation ended the operation.
+    public var isCancellation: Bool { cause == .cancelled }
+
+    /// The errno, where the system refused.
+    public var errno: Errno? {
+        if case .system(let errno) = cause { errno } else { nil }
+    }
+
+    public var description: String {
+        let hint = hint.map { " (\($0))" } ?? ""
+        return "\(operation) \(subject): \(reason)\(hint)"
+    }
+
+    private var reason: String {
+        switch cause {
+        case .system(let errno): errno.description
+        case .cancelled: "the task was cancelled"
+        case .closed: "it is closed"
+        case .busy: "another task is already waiting for it"
+        case .unexpectedEnd: "the peer ended the stream early"
+        case .limitExceeded(let limit): "more than the limit of \(limit) bytes arrived"
+        case .unresolved(let words): words
+        case .invalid(let words): words
+        }
+    }
+
+    /// What to do about it, where there is one thing that usually helps.
+    public var hint: String? {
+        switch cause {
+        case .system(.connectionRefused): "is the server running?"
+        case .system(.addressInUse): "another program uses this port: choose another one, or stop it"
+        case .system(.addressNotAvailable): "this machine has no such address"
+        case .system(.tooManyOpenFiles): "raise the limit of open files: ulimit -n"
+        case .system(.tooManyOpenFilesInSystem): "the whole system is out of files: sysctl fs.file-max"
+        case .system(.noSuchFileOrDirectory): "check the path"
+        case .system(.permissionDenied): "check owner and mode, or use a port above 1023"
+        case .system(.noSpace): "free some space on that file system"
+        case .system(.brokenPipe), .system(.connectionReset): "the peer closed the connection"
+        case .system(.networkUnreachable), .system(.noRouteToHost): "check the network and its routes"
+        case .closed: "do not use it after close()"
+        case .busy: "let one task read and one task write"
+        case .unresolved: "check the spelling, and /etc/resolv.conf"
+        default: nil
+        }
+    }
+}
