@@ -141,6 +141,17 @@ package final class ReceiveBuffers {
         dropHolder(of: slice.buffer)
     }
 
+    /// Makes two slices of one, each to be released by itself.
+    func split(_ slice: BufferSlice, at count: UInt32) -> (first: BufferSlice, rest: BufferSlice) {
+        // SAFETY: a slice names a published buffer.
+        unsafe holders[Int(slice.buffer)] &+= 1
+        lentSlices &+= 1
+        return (
+            BufferSlice(buffer: slice.buffer, offset: slice.offset, count: count),
+            BufferSlice(buffer: slice.buffer, offset: slice.offset + count, count: slice.count - count)
+        )
+    }
+
     @inline(__always)
     private func dropHolder(of buffer: UInt32) {
         // SAFETY: a slice names a published buffer, and is released once.

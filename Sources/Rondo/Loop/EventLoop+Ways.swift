@@ -93,6 +93,28 @@ extension EventLoop {
     }
 }
 
+extension EventLoop {
+    /// The loop of the calling task, or a crash that says what needs one.
+    static func required(for purpose: StaticString) -> EventLoop {
+        guard let current else {
+            crash(
+                "\(purpose) was called outside of an event loop: call it in a RondoProgram, in EventLoop.run { }, or in "
+                    + "withEventLoop { }")
+        }
+        return current
+    }
+
+    /// Starts a task of its own on the loop, from any thread.
+    ///
+    /// - Returns: false if the loop is closed: then nothing runs.
+    @discardableResult
+    func detach(_ body: sending @escaping () async -> Void) -> Bool {
+        guard let executor = faceForNewTasks else { return false }
+        Task.detached(executorPreference: executor, operation: body)
+        return true
+    }
+}
+
 /// Runs an async function on an event loop with a thread of its own.
 ///
 /// As ``EventLoop/run(configuration:_:)``, for callers that are async themselves.

@@ -35,6 +35,9 @@ public final class EventLoop: @unchecked Sendable {
     /// From the moment that the loop shuts down: operations are refused.
     private(set) var isShuttingDown = false
 
+    /// Whether it is the executor of the whole process.
+    private var isProgramLoop = false
+
     /// The time at which this turn's wait ended.
     private(set) var turnStart: UInt64
     /// Operations that the running job may still finish without waiting.
@@ -372,6 +375,19 @@ public final class EventLoop: @unchecked Sendable {
 
     // MARK: Life
 
+    /// Makes this loop the executor of the whole process.
+    func takeOverProgram() {
+        isProgramLoop = true
+        takeOver(with: self)
+    }
+
+    /// Starts a task on this loop, with the caller's priority and task-local values.
+    func startTask(_ body: sending @escaping () async -> Void) -> Task<Void, Never> {
+        // A preference is a record in each task: under takeover there is no need for it.
+        if isProgramLoop { return Task { await body() } }
+        return Task(executorPreference: taskFace) { await body() }
+    }
+
     /// Whether the caller runs on the loop's thread.
     @inline(__always)
     package var isOnOwnThread: Bool {
@@ -422,6 +438,9 @@ public final class EventLoop: @unchecked Sendable {
         guard let faces else { crash("this event loop is closed") }
         return faces.tasks
     }
+
+    /// The face for tasks, or nil if the loop has closed. From any thread.
+    var faceForNewTasks: LoopExecutor? { faces?.tasks }
 
     /// The face for actors.
     var serialFace: LoopSerialExecutor {

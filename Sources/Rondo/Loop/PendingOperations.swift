@@ -5,9 +5,9 @@
 // that waits, and that function does not go on before (cancelling only asks); a multishot operation's sink is retained
 // here.
 
-/// What a multishot operation's completions go to.
-package class CompletionSink {
-    package init() {}
+/// What a multishot operation's completions go to. It belongs to the loop's thread.
+package class CompletionSink: @unchecked Sendable {
+    // SAFETY: other threads only pass the reference on, back to the loop's thread.
     /// Takes one completion, in order, on the loop's thread. With `more` false it is the last.
     package func deliver(_ completion: Completion) { crash("a sink without a delivery") }
 }

@@ -54,6 +54,12 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
         return "\(operation) \(subject): \(reason)\(hint)"
     }
 
+    /// The cause that a driver's negative answer stands for.
+    package static func cause(ofAnswer answer: Int32) -> Cause {
+        let errno = Errno(rawValue: -answer)
+        return errno == .canceled ? .cancelled : .system(errno)
+    }
+
     private var reason: String {
         switch cause {
         case .system(let errno): errno.description

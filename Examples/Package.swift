@@ -1,0 +1,9 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+let package = Package(
+    name: "Examples",
+    dependencies: [.package(name: "rondo", path: "..")],
+    targets: [
+        .executableTarget(name: "echo", dependencies: [.product(name: "Rondo", package: "rondo")])
+    ])

@@ -1,0 +1,224 @@
+import CRondo
+import Glibc
+public import SystemPackage
+
+/// An open file.
+///
+/// Reads and writes name their offset, so several tasks may use a file at once. With io_uring they go through the ring;
+/// with epoll, through the offload pool. Close it with ``close()``; what is dropped open is closed all the same.
+///
+/// A task that is cancelled while it waits asks the kernel to give up, and goes on when the kernel is through with the
+/// buffer; a read or write of a regular file usually completes instead.
+@safe
+public final class File: @unchecked Sendable {
+    // SAFETY: `loop`, `path` and `descriptor` never change. The rest belongs to the loop's thread, and each method goes
+    // there before it touches anything.
+
+    /// How a file is to be opened.
+    public struct OpenMode: Sendable {
+        var flags: Int32
+        var permissions: UInt32 = 0
+
+        /// For reading only.
+        public static var read: OpenMode { OpenMode(flags: O_RDONLY) }
+        /// For reading and writing; made if it is not there.
+        public static func update(permissions: FilePermissions = .ownerReadWrite) -> OpenMode {
+            OpenMode(flags: O_RDWR | O_CREAT, permissions: UInt32(permissions.rawValue))
+        }
+        /// For writing, made or emptied.
+        public static func replace(permissions: FilePermissions = .ownerReadWrite) -> OpenMode {
+            OpenMode(flags: O_RDWR | O_CREAT | O_TRUNC, permissions: UInt32(permissions.rawValue))
+        }
+        /// For writing; an error if it is there already.
+        public static func createNew(permissions: FilePermissions = .ownerReadWrite) -> OpenMode {
+            OpenMode(flags: O_RDWR | O_CREAT | O_EXCL, permissions: UInt32(permissions.rawValue))
+        }
+    }
+
+    /// The loop that does this file's work.
+    public let loop: EventLoop
+    /// The path that it was opened by.
+    public let path: FilePath
+    let descriptor: Descriptor
+    /// Operations that the kernel has not finished.
+    private var running = 0
+    private var isClosed = false
+    private var closer: UnsafeContinuation<Void, Never>?
+
+    private init(_ descriptor: Descriptor, path: FilePath, loop: EventLoop) {
+        self.descriptor = descriptor
+        self.path = path
+        self.loop = loop
+    }
+
+    deinit {
+        if isClosed { return }
+        let (descriptor, loop) = (descriptor, loop)
+        let isHandedOver = loop.detach { _ = await unsafe loop.performToTheEnd(.close(descriptor)) }
+        if !isHandedOver { loop.driver.closeNow(descriptor) }
+    }
+
+    /// Opens a file.
+    ///
+    /// - Throws: `IOError`: `open /etc/shadow: Permission denied`.
+    public static func open(_ path: FilePath, _ mode: OpenMode = .read) async throws(IOError) -> File {
+        let loop = EventLoop.required(for: "File.open")
+        let answer = unsafe await path.withCopy {
+            await unsafe loop.perform(.open($0, flags: mode.flags, mode: mode.permissions))
+        }
+        if answer < 0 { throw IOError("open", path.string, IOError.cause(ofAnswer: answer)) }
+        return File(Descriptor(rawValue: answer), path: path, loop: loop)
+    }
+
+    /// Reads up to `buffer.count` bytes at `offset`.
+    ///
+    /// - Parameter buffer: memory that stays valid until this returns.
+    /// - Returns: how many bytes were read; 0 at the end of the file.
+    @unsafe
+    public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) async throws(IOError) -> Int {
+        guard let start = buffer.baseAddress else { return 0 }
+        let count = buffer.count
+        nonisolated(unsafe) let target = unsafe start
+        return try await run("read") { file in
+            await unsafe file.loop.perform(.read(file.descriptor, target, count: count, offset: UInt64(offset)))
+        }
+    }
+
+    /// Reads up to `count` bytes at `offset`; fewer at the end of the file.
+    public func read(_ count: Int, at offset: Int64 = 0) async throws(IOError) -> [UInt8] {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(count, 1), alignment: 16)
+        // SAFETY: freed when this function returns, which is after the last completion.
+        defer { unsafe memory.deallocate() }
+        var filled = 0
+        while filled < count {
+            let part = unsafe UnsafeMutableRawBufferPointer(rebasing: memory[filled..<count])
+            let answer = try await unsafe read(into: part, at: offset + Int64(filled))
+            if answer == 0 { break }
+            filled += answer
+        }
+        return unsafe Array(memory[..<filled])
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    public func write(_ bytes: RawSpan, at offset: Int64) async throws(IOError) {
+        // SAFETY: the span is borrowed until this function returns, which is after the last completion.
+        let buffer = unsafe bytes.withUnsafeBytes { unsafe $0 }
+        var written = 0
+        while written < buffer.count {
+            nonisolated(unsafe) let rest = unsafe buffer.baseAddress! + written
+            let (count, at) = (buffer.count - written, UInt64(offset) + UInt64(written))
+            written += try await run("write") { file in
+                await unsafe file.loop.perform(.write(file.descriptor, rest, count: count, offset: at))
+            }
+        }
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    public func write(_ bytes: [UInt8], at offset: Int64 = 0) async throws(IOError) {
+        unsafe try await write(bytes.span.bytes, at: offset)
+    }
+
+    /// Makes what was written durable (fsync).
+    ///
+    /// - Parameter dataOnly: leave metadata out that is not needed to read the data back (fdatasync).
+    public func synchronize(dataOnly: Bool = false) async throws(IOError) {
+        _ = try await run("synchronize") { file in
+            await unsafe file.loop.perform(.synchronize(file.descriptor, dataOnly: dataOnly))
+        }
+    }
+
+    /// Size, kind, times and the like.
+    public func status() async throws(IOError) -> FileStatus {
+        let raw = UnsafeMutablePointer<rondo_statx>.allocate(capacity: 1)
+        // SAFETY: freed when this function returns, which is after the last completion.
+        unsafe raw.initialize(to: rondo_statx())
+        defer { unsafe raw.deallocate() }
+        nonisolated(unsafe) let target = unsafe raw
+        _ = try await run("stat") { file in
+            await unsafe file.loop.perform(.status(file.descriptor, nil, target))
+        }
+        return unsafe FileStatus(raw.pointee)
+    }
+
+    /// Closes the file, when operations that other tasks still wait for have ended. Closing twice is no mistake.
+    public func close() async {
+        await loop.onLoop { [self] in
+            if isClosed { return }
+            isClosed = true
+            if running > 0 { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
+            _ = await unsafe loop.performToTheEnd(.close(descriptor))
+        }
+    }
+
+    /// Runs one operation on the loop's thread, with the file kept open meanwhile.
+    private func run(
+        _ operation: String, _ body: @Sendable (File) async -> Int32
+    ) async throws(IOError) -> Int {
+        try await loop.onLoop { [self] () async throws(IOError) in
+            if loop.spendOperation() { await loop.yieldNow() }
+            if isClosed { throw IOError(operation, path.string, .closed) }
+            running += 1
+            let answer = await body(self)
+            running -= 1
+            if running == 0, let continuation = unsafe closer {
+                unsafe closer = nil
+                unsafe continuation.resume()
+            }
+            if answer < 0 { throw IOError(operation, path.string, IOError.cause(ofAnswer: answer)) }
+            return Int(answer)
+        }
+    }
+}
+
+extension File {
+    /// Opens a file, reads all of it, and closes it.
+    ///
+    /// - Parameter limit: the most bytes to accept.
+    public static func contents(of path: FilePath, limit: Int = .max) async throws(IOError) -> [UInt8] {
+        try await with(path, .read) { (file) async throws(IOError) in
+            let expected = try await file.status().size
+            guard expected <= limit else { throw IOError("read", path.string, .limitExceeded(limit)) }
+            // One byte more than it says, to meet the end in the same read; files of /proc say 0.
+            var all = try await file.read(Int(expected) + 1)
+            while all.count > Int(expected) {
+                let more = try await file.read(64 * 1024, at: Int64(all.count))
+                all.append(contentsOf: more)
+                guard all.count <= limit else { throw IOError("read", path.string, .limitExceeded(limit)) }
+                if more.isEmpty { break }
+            }
+            return all
+        }
+    }
+
+    /// Makes or empties a file, writes `bytes` into it, and closes it.
+    public static func write(_ bytes: [UInt8], to path: FilePath) async throws(IOError) {
+        try await with(path, .replace()) { (file) async throws(IOError) in try await file.write(bytes) }
+    }
+
+    /// Opens a file for the time of `body`.
+    public static func with<Value>(
+        _ path: FilePath, _ mode: OpenMode, _ body: (File) async throws(IOError) -> Value
+    ) async throws(IOError) -> Value {
+        let file = try await open(path, mode)
+        do throws(IOError) {
+            let value = try await body(file)
+            await file.close()
+            return value
+        } catch {
+            await file.close()
+            throw error
+        }
+    }
+}
+
+extension FilePath {
+    /// Hands a C string of the path to an async function, and frees it when that has returned.
+    func withCopy<Value>(_ body: (UnsafePointer<CChar>) async -> Value) async -> Value {
+        // SAFETY: strdup's copy is freed after the body, which waits for the last completion.
+        let copy = unsafe withPlatformString { unsafe strdup($0) }
+        guard let copy = unsafe copy else { crash("no memory for a path") }
+        let value = await unsafe body(copy)
+        unsafe free(copy)
+        return value
+    }
+}

@@ -1,0 +1,175 @@
+// Connections that the kernel has accepted and nobody has taken yet. The multishot accept stays armed, so a thousand
+// connections that arrive at once are here after one turn.
+
+import Glibc
+import SystemPackage
+
+/// A listener's accepting side. It belongs to the loop's thread.
+@safe
+final class AcceptQueue: CompletionSink, @unchecked Sendable {
+    // SAFETY: as CompletionSink.
+
+    /// Connections nobody has taken, at which accepting pauses; more wait in the kernel's own queue.
+    static let pauseAt = 1024
+    /// How long to wait when the process has no descriptor left. Nothing tells when one becomes free.
+    static let retryNanoseconds: UInt64 = 50_000_000
+
+    private let loop: EventLoop
+    private let descriptor: Descriptor
+    private let name: String
+    private var operation: OperationID?
+    private var isPausing = false
+    private var accepted: [Descriptor] = []
+    private var head = 0
+    private(set) var failure: Int32?
+    private var waiter: UnsafeContinuation<Bool, Never>?
+    private var isWaiterCancelled = false
+    private var closer: UnsafeContinuation<Void, Never>?
+    private var isClosing = false
+    /// Set while there is no descriptor for another connection.
+    private var retryTimer: TimerWheel.Index?
+    /// Times that accepting stopped because the process, or the system, had no descriptor left.
+    private(set) var shortages = 0
+
+    init(_ descriptor: Descriptor, name: String, loop: EventLoop) {
+        self.descriptor = descriptor
+        self.name = name
+        self.loop = loop
+    }
+
+    var isBusy: Bool { unsafe waiter != nil }
+
+    /// The next connection, if there is one.
+    func next() -> Descriptor? {
+        guard head < accepted.count else { return nil }
+        let descriptor = accepted[head]
+        head += 1
+        if head == accepted.count {
+            accepted.removeAll(keepingCapacity: true)
+            head = 0
+        }
+        return descriptor
+    }
+
+    /// Waits until there is a connection, or accepting has failed for good.
+    ///
+    /// - Returns: false if the task was cancelled instead.
+    func wait() async -> Bool {
+        arm()
+        if failure != nil { return true }
+        isWaiterCancelled = false
+        return await withTaskCancellationHandler {
+            await unsafe withUnsafeContinuation { continuation in
+                if isWaiterCancelled {
+                    unsafe continuation.resume(returning: false)
+                } else {
+                    unsafe waiter = continuation
+                }
+            }
+        } onCancel: {
+            if loop.isOnOwnThread { cancelWait() } else { loop.tell(.perform { self.cancelWait() }) }
+        }
+    }
+
+    private func cancelWait() {
+        isWaiterCancelled = true
+        resume(returning: false)
+    }
+
+    private func resume(returning hasNews: Bool) {
+        guard let continuation = unsafe waiter else { return }
+        unsafe waiter = nil
+        unsafe continuation.resume(returning: hasNews)
+    }
+
+    private func arm() {
+        if operation != nil || failure != nil || isClosing || retryTimer != nil { return }
+        if loop.isShuttingDown {
+            failure = ECANCELED
+            return
+        }
+        unsafe operation = loop.start(.accept(descriptor), sink: self)
+    }
+
+    override func deliver(_ completion: Completion) {
+        if !completion.more {
+            operation = nil
+            isPausing = false
+        }
+        if completion.result >= 0 {
+            keep(Descriptor(rawValue: completion.result))
+        } else {
+            note(failure: -completion.result)
+        }
+        if operation == nil {
+            // An accept may end after any connection: go on as long as somebody waits.
+            if unsafe waiter != nil { arm() }
+            finishClosing()
+        }
+    }
+
+    private func keep(_ connection: Descriptor) {
+        if isClosing { return loop.driver.closeNow(connection) }
+        accepted.append(connection)
+        resume(returning: true)
+        if accepted.count - head > Self.pauseAt, let operation, !isPausing {
+            isPausing = true
+            loop.cancel(operation)
+        }
+    }
+
+    private func note(failure code: Int32) {
+        switch code {
+        case EMFILE, ENFILE, ENOBUFS, ENOMEM:
+            pause(because: code)
+        case ECANCELED where !loop.isShuttingDown, ECONNABORTED, EPROTO, EAGAIN, EINTR, ENETDOWN, ENOPROTOOPT,
+            EHOSTDOWN, EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH, EPERM:
+            // Not the listener's fault: the connection was gone before we had it (man 2 accept), or we asked for it.
+            break
+        default:
+            failure = code
+            resume(returning: true)
+        }
+    }
+
+    /// No descriptor for another connection: clients wait in the kernel's queue until there is one.
+    private func pause(because code: Int32) {
+        shortages += 1
+        let error = IOError("accept on", name, .system(Errno(rawValue: code)))
+        if shortages == 1 || shortages % 1200 == 0 {
+            loop.configuration.logger.warning("\(error); trying again every 50 ms, new connections wait")
+        }
+        retryTimer = loop.timers.add(
+            deadline: loop.driver.now + Self.retryNanoseconds, target: .callback(Retry(self)))
+    }
+
+    private final class Retry: TimerCallback {
+        let queue: AcceptQueue
+        init(_ queue: AcceptQueue) { self.queue = queue }
+        override func fire() {
+            queue.retryTimer = nil
+            if queue.isBusy { queue.arm() }
+        }
+    }
+
+    /// Stops accepting and closes what nobody took. Returns when the kernel is through with the descriptor.
+    func close() async {
+        isClosing = true
+        if failure == nil { failure = EBADF }
+        while let connection = next() { loop.driver.closeNow(connection) }
+        resume(returning: true)
+        if let retryTimer { loop.timers.remove(retryTimer) }
+        retryTimer = nil
+        guard let operation else { return }
+        await unsafe withUnsafeContinuation { continuation in
+            unsafe closer = continuation
+            loop.cancel(operation)
+        }
+    }
+
+    private func finishClosing() {
+        guard let continuation = unsafe closer else { return }
+        unsafe closer = nil
+        unsafe continuation.resume()
+    }
+}

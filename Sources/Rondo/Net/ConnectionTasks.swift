@@ -1,0 +1,52 @@
+// The tasks that serve a listener's connections: children in all but name. A Swift task group walks a list of all its
+// children whenever one ends, which costs 100 µs with 30,000 connections; here a child ends in constant time. The
+// guarantees are a group's: cancelling reaches every child, and nobody goes on before the last one has ended.
+
+/// A set of tasks with one owner. It belongs to the loop's thread.
+@safe
+final class ConnectionTasks: @unchecked Sendable {
+    // SAFETY: other threads only pass the reference on, back to the loop's thread.
+
+    private let loop: EventLoop
+    private var tasks: [Task<Void, Never>?] = []
+    private var freeSlots: [Int] = []
+    private(set) var count = 0
+    private var waiter: UnsafeContinuation<Void, Never>?
+
+    init(loop: EventLoop) { self.loop = loop }
+
+    /// Starts a task. It inherits priority and task-local values, as a child does.
+    func start(_ body: sending @escaping () async -> Void) {
+        let slot = freeSlots.popLast() ?? tasks.count
+        if slot == tasks.count { tasks.append(nil) }
+        count += 1
+        let loop = loop
+        // SAFETY: sent to this function, which sends it on to the one task.
+        nonisolated(unsafe) let body = body
+        tasks[slot] = loop.startTask {
+            await unsafe body()
+            if loop.isOnOwnThread { self.end(slot) } else { loop.tell(.perform { self.end(slot) }) }
+        }
+    }
+
+    private func end(_ slot: Int) {
+        tasks[slot] = nil
+        freeSlots.append(slot)
+        count -= 1
+        if count == 0, let continuation = unsafe waiter {
+            unsafe waiter = nil
+            unsafe continuation.resume()
+        }
+    }
+
+    /// Cancels every task.
+    func cancelAll() {
+        for task in tasks { task?.cancel() }
+    }
+
+    /// Waits until every task has ended.
+    func waitForAll() async {
+        if count == 0 { return }
+        await unsafe withUnsafeContinuation { unsafe waiter = $0 }
+    }
+}

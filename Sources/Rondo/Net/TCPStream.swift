@@ -1,0 +1,272 @@
+// A TCP connection. Reading and writing are the byte's walk: keep them straight.
+
+import Glibc
+import SystemPackage
+
+/// A TCP connection: bytes in both directions.
+///
+/// One task may read while another writes. It may be used from any task; its work is done on the loop that it was made
+/// on. Close it with ``close()``; what is dropped open is closed all the same, as soon as nothing uses it.
+@safe
+public final class TCPStream: @unchecked Sendable {
+    // SAFETY: `loop` and `descriptor` never change. The rest belongs to the loop's thread, and each method goes there
+    // before it touches anything.
+
+    /// The loop that does this stream's work.
+    public let loop: EventLoop
+    let descriptor: Descriptor
+    private let received: ReceiveQueue
+    /// The send that the kernel has not finished.
+    private var isSending = false
+    private var isWriteEnded = false
+    private var isClosed = false
+    /// Who closes the stream and waits for the send to end.
+    private var closer: UnsafeContinuation<Void, Never>?
+    /// The peer's address, if we asked for it by name.
+    private let knownPeer: SocketAddress?
+
+    init(_ descriptor: Descriptor, loop: EventLoop, peer: SocketAddress? = nil) {
+        self.descriptor = descriptor
+        knownPeer = peer
+        self.loop = loop
+        received = ReceiveQueue(descriptor, loop: loop)
+    }
+
+    deinit {
+        if isClosed { return }
+        let queue = received
+        let (descriptor, loop) = (descriptor, loop)
+        let isHandedOver = loop.detach {
+            await queue.close()
+            _ = await unsafe loop.performToTheEnd(.close(descriptor))
+        }
+        if !isHandedOver { loop.driver.closeNow(descriptor) }
+    }
+
+    // MARK: Connecting
+
+    /// Connects to an address.
+    ///
+    /// Cancelling the task gives the attempt up and closes the socket.
+    ///
+    /// - Throws: `IOError` with the system's reason, `connect to 127.0.0.1:80: Connection refused`.
+    public static func connect(to address: SocketAddress) async throws(IOError) -> TCPStream {
+        let loop = EventLoop.required(for: "TCPStream.connect")
+        let descriptor: Descriptor
+        do throws(Errno) {
+            descriptor = try loop.driver.openSocket(for: address)
+        } catch {
+            throw IOError("connect to", "\(address)", .system(error))
+        }
+        let stream = TCPStream(descriptor, loop: loop, peer: address)
+        // SAFETY: the address is freed after the last completion.
+        let target = UnsafeMutablePointer<SocketAddress>.allocate(capacity: 1)
+        unsafe target.initialize(to: address)
+        let answer = await unsafe loop.perform(.connect(descriptor, target))
+        unsafe target.deallocate()
+        if answer < 0 {
+            await stream.close()
+            throw IOError("connect to", "\(address)", IOError.cause(ofAnswer: answer))
+        }
+        return stream
+    }
+
+    /// Connects to a host by name or number, trying each of its addresses in turn.
+    ///
+    /// The name is resolved in the offload pool, as the system's resolver may block.
+    ///
+    /// - Throws: `IOError`: `.unresolved` if the name has no address, else the reason of the last attempt.
+    public static func connect(to host: String, port: Int) async throws(IOError) -> TCPStream {
+        var failure = IOError("connect to", "\(host):\(port)", .unresolved("the name has no address"))
+        for address in try await resolve(host, port: port) {
+            do throws(IOError) {
+                return try await connect(to: address)
+            } catch {
+                if error.isCancellation { throw error }
+                failure = error
+            }
+        }
+        throw failure
+    }
+
+    // MARK: Reading
+
+    /// Waits for bytes and borrows them from the receive buffers, as many as have arrived, without copying.
+    ///
+    /// If the task is cancelled it throws at once, and no byte is lost: the next read gets what arrives.
+    ///
+    /// - Parameter limit: the most bytes to take; what is left over comes with the next read.
+    /// - Returns: the bytes, or nil at the end of the stream (the peer sends no more).
+    public func read(upTo limit: Int = .max) async throws(IOError) -> ByteChunk? {
+        let slice =
+            loop.isOnOwnThread ? try await nextSlice(limit) : try await nextSliceFromElsewhere(limit)
+        guard let slice else { return nil }
+        return ByteChunk(slice, loop: loop)
+    }
+
+    @inline(__always)
+    private func nextSlice(_ limit: Int) async throws(IOError) -> BufferSlice? {
+        if loop.spendOperation() { await loop.yieldNow() }
+        while true {
+            if isClosed { throw error("read from", .closed) }
+            if let slice = received.next(upTo: limit) { return slice }
+            switch received.end {
+            case .endOfStream: return nil
+            case .failed(let code): throw error("read from", IOError.cause(ofAnswer: -code))
+            case nil: break
+            }
+            if received.isBusy { throw error("read from", .busy) }
+            if await !received.wait() { throw error("read from", .cancelled) }
+        }
+    }
+
+    private func nextSliceFromElsewhere(_ limit: Int) async throws(IOError) -> BufferSlice? {
+        try await loop.onLoop { () async throws(IOError) in try await self.nextSlice(limit) }
+    }
+
+    /// Reads until the peer sends no more.
+    ///
+    /// - Parameter limit: the most bytes to accept.
+    /// - Throws: `IOError`; `.limitExceeded` if more than `limit` bytes arrive.
+    public func readToEnd(limit: Int) async throws(IOError) -> [UInt8] {
+        var all: [UInt8] = []
+        while let chunk = try await read() {
+            guard all.count + chunk.count <= limit else { throw error("read from", .limitExceeded(limit)) }
+            all.append(copying: chunk.bytes)
+        }
+        return all
+    }
+
+    /// Reads exactly `count` bytes.
+    ///
+    /// - Throws: `IOError`; `.unexpectedEnd` if the peer ends the stream before.
+    public func readExactly(_ count: Int) async throws(IOError) -> [UInt8] {
+        var all: [UInt8] = []
+        all.reserveCapacity(count)
+        while all.count < count {
+            guard let chunk = try await read(upTo: count - all.count) else {
+                throw error("read from", .unexpectedEnd)
+            }
+            all.append(copying: chunk.bytes)
+        }
+        return all
+    }
+
+    // MARK: Writing
+
+    /// Sends all of `bytes`; returns when the kernel has taken them over.
+    ///
+    /// A peer that does not read makes this wait: that is the back-pressure. If the task is cancelled some of the bytes
+    /// may have been sent; the stream is then good for nothing but closing.
+    ///
+    /// - Throws: `IOError`, `.system(.brokenPipe)` if the peer has closed.
+    public func write(_ bytes: RawSpan) async throws(IOError) {
+        // SAFETY: the span is borrowed until this function returns, which is after the last completion.
+        let buffer = unsafe bytes.withUnsafeBytes { unsafe $0 }
+        guard let start = buffer.baseAddress, buffer.count > 0 else { return }
+        try await unsafe send(start, count: buffer.count)
+    }
+
+    /// Sends a chunk that was received, from where it stands.
+    @inline(__always)
+    public func write(_ chunk: borrowing ByteChunk) async throws(IOError) {
+        // SAFETY: the chunk is borrowed until this function returns, which is after the last completion.
+        try await unsafe send(chunk.address, count: chunk.count)
+    }
+
+    /// Sends all of `bytes`.
+    public func write(_ bytes: [UInt8]) async throws(IOError) { unsafe try await write(bytes.span.bytes) }
+
+    /// Sends the text's UTF-8.
+    public func write(_ text: String) async throws(IOError) { try await write(Array(text.utf8)) }
+
+    /// Tells the peer that nothing more will be sent. Reading goes on.
+    public func finishWriting() async throws(IOError) {
+        try await shutdown(SHUT_WR, "finish writing to")
+    }
+
+    private func send(_ start: UnsafeRawPointer, count: Int) async throws(IOError) {
+        guard loop.isOnOwnThread else {
+            nonisolated(unsafe) let start = unsafe start
+            return try await loop.onLoop { () async throws(IOError) in try await unsafe self.send(start, count: count) }
+        }
+        if loop.spendOperation() { await loop.yieldNow() }
+        if isClosed { throw error("write to", .closed) }
+        if isSending { throw error("write to", .busy) }
+        isSending = true
+        defer { finishSending() }
+        var sent = 0
+        while sent < count {
+            // SAFETY: the caller keeps the bytes until this function returns.
+            let answer = await unsafe loop.perform(.send(descriptor, start + sent, count: count - sent))
+            if answer < 0 { throw failure("write to", answer) }
+            sent += Int(answer)
+        }
+    }
+
+    private func finishSending() {
+        isSending = false
+        guard let closer = unsafe closer else { return }
+        unsafe self.closer = nil
+        unsafe closer.resume()
+    }
+
+    // MARK: Ending
+
+    /// Closes the connection. Who reads or writes meanwhile gets an error; what was written is still delivered.
+    ///
+    /// Closing twice is no mistake. It is not ended early by cancellation.
+    public func close() async {
+        await loop.onLoop { [self] in await closeOnLoop() }
+    }
+
+    private func closeOnLoop() async {
+        if isClosed { return }
+        isClosed = true
+        await received.close()
+        if isSending {
+            // A peer that never reads would hold the sender for ever.
+            _ = await unsafe loop.performToTheEnd(.shutdown(descriptor, how: Int32(SHUT_RDWR)))
+            await unsafe withUnsafeContinuation { unsafe closer = $0 }
+        }
+        _ = await unsafe loop.performToTheEnd(.close(descriptor))
+    }
+
+    private func shutdown(_ how: Int, _ operation: String) async throws(IOError) {
+        try await loop.onLoop { [self] () async throws(IOError) in
+            if isClosed { throw error(operation, .closed) }
+            let answer = await unsafe loop.perform(.shutdown(descriptor, how: Int32(how)))
+            if answer < 0 { throw failure(operation, answer) }
+        }
+    }
+
+    // MARK: Addresses and errors
+
+    /// This end's address.
+    public var localAddress: SocketAddress {
+        get throws(IOError) {
+            do throws(Errno) { return try loop.driver.localAddress(of: descriptor) } catch {
+                throw self.error("find the address of", .system(error))
+            }
+        }
+    }
+
+    /// The peer's address.
+    public var peerAddress: SocketAddress {
+        get throws(IOError) {
+            if let knownPeer { return knownPeer }
+            do throws(Errno) { return try loop.driver.peerAddress(of: descriptor) } catch {
+                throw self.error("find the peer of", .system(error))
+            }
+        }
+    }
+
+    private func error(_ operation: String, _ cause: IOError.Cause) -> IOError {
+        let peer = isClosed ? knownPeer : try? peerAddress
+        return IOError(operation, peer.map { "\($0)" } ?? "a TCP stream", cause)
+    }
+
+    private func failure(_ operation: String, _ answer: Int32) -> IOError {
+        isClosed ? error(operation, .closed) : error(operation, IOError.cause(ofAnswer: answer))
+    }
+}

@@ -1,0 +1,79 @@
+// A whole program on one event loop.
+
+import Glibc
+
+/// A program that runs on Rondo's event loop, all of it: `Task { }`, actors, the main actor, `Task.sleep`, task groups,
+/// those of other libraries too.
+///
+/// ```
+/// @main
+/// struct Hello: RondoProgram {
+///     func run() async throws {
+///         try await Task.sleep(for: .seconds(1))
+///         print("hello from the loop")
+///     }
+/// }
+/// ```
+///
+/// The program ends when `run()` returns: with status 0, or with 1 and the error on standard error if it throws.
+public protocol RondoProgram: SendableMetatype {
+    init()
+
+    /// How the loop is to behave; asked once, at start.
+    static var configuration: LoopConfiguration { get }
+
+    /// The program.
+    func run() async throws
+}
+
+extension RondoProgram {
+    public static var configuration: LoopConfiguration { LoopConfiguration() }
+
+    public static func main() {
+        EventLoop.runProgram(configuration: configuration) { try await Self().run() }
+    }
+}
+
+extension EventLoop {
+    /// Makes an event loop the executor of the whole process, runs `body` on it, and ends the process.
+    ///
+    /// What ``RondoProgram`` does, for programs whose `main` must do something first. Call it from `main`, before
+    /// anything has started a thread or a task. The exit status is 0, or 1 if `body` throws, which is then reported.
+    public static func runProgram(
+        configuration: LoopConfiguration = LoopConfiguration(), _ body: sending @escaping () async throws -> Void
+    ) -> Never {
+        let loop: EventLoop
+        do throws(IOError) {
+            loop = try EventLoop(configuration: configuration)
+        } catch {
+            report(error)
+            exit(1)
+        }
+        // A write to a closed pipe or socket answers EPIPE; the signal would end the program without a word.
+        signal(SIGPIPE, SIG_IGN)
+        loop.enterThread()
+        loop.takeOverProgram()
+        let outcome = ProgramOutcome()
+        Task {
+            do { try await body() } catch { outcome.error = error }
+            loop.stop()
+        }
+        loop.runTurns()
+        if let error = outcome.error {
+            report(error)
+            exit(1)
+        }
+        exit(0)
+    }
+
+    private static func report(_ error: any Error) {
+        let line = Array("error: \(error)\n".utf8)
+        // SAFETY: writes the array's bytes within the call; what standard error refuses has nowhere else to go.
+        _ = unsafe line.withUnsafeBytes { unsafe write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    }
+}
+
+private final class ProgramOutcome: @unchecked Sendable {
+    // SAFETY: written and read on the loop's thread.
+    var error: (any Error)?
+}
