@@ -33,6 +33,8 @@ package final class ReceiveBuffers {
     package let capacity: Int
     /// How many are in use so far. Grows when the writer runs out.
     package private(set) var count = 0
+    /// Buffers that no byte has landed in yet.
+    private var untouched = 0
     /// Slices that are lent out now, for leak checks.
     package private(set) var lentSlices = 0
 
@@ -82,16 +84,18 @@ package final class ReceiveBuffers {
     func attach(ring: UnsafeMutablePointer<rondo_uring_buffer>) {
         unsafe self.ring = ring
         free.removeAll()
+        untouched = 0
         for buffer in 0..<UInt32(count) { publish(buffer) }
     }
 
     /// The kernel's ring is gone: nothing is published any more.
     func detachRing() { unsafe ring = nil }
 
-    /// Adds buffers, doubling their number.
+    /// Makes sure that the writer has a buffer, doubling their number if it has none.
     ///
-    /// - Returns: false if there are as many as there may be.
+    /// - Returns: false if there are as many as there may be, and all are in use.
     package func grow() -> Bool {
+        if untouched > 0 { return true }
         guard count < capacity else { return false }
         grow(to: min(count * 2, capacity))
         return true
@@ -109,6 +113,7 @@ package final class ReceiveBuffers {
         // SAFETY: `buffer` is below `count` ≤ `capacity`; a ring has `capacity` entries and the mask keeps within.
         unsafe holders[Int(buffer)] = 1
         unsafe filled[Int(buffer)] = 0
+        untouched &+= 1
         guard let ring = unsafe ring else {
             free.append(buffer)
             return
@@ -128,6 +133,7 @@ package final class ReceiveBuffers {
     func book(buffer: UInt32, count: UInt32, more: Bool) -> BufferSlice {
         // SAFETY: the kernel names only buffers that were published.
         let offset = unsafe filled[Int(buffer)]
+        if offset == 0 { untouched &-= 1 }
         unsafe filled[Int(buffer)] = offset &+ count
         lentSlices &+= 1
         if more { unsafe holders[Int(buffer)] &+= 1 }  // else the writer's own share passes to the slice
@@ -174,7 +180,10 @@ package final class ReceiveBuffers {
     package func writableSpace() -> UnsafeMutableRawBufferPointer? {
         if let buffer = current {
             // SAFETY: `current` is a published buffer.
-            if unsafe holders[Int(buffer)] == 1 { unsafe filled[Int(buffer)] = 0 }  // all slices are back: start over
+            if unsafe holders[Int(buffer)] == 1, filled[Int(buffer)] > 0 {
+                unsafe filled[Int(buffer)] = 0  // all slices are back: start over
+                untouched &+= 1
+            }
             let used = unsafe Int(filled[Int(buffer)])
             if bufferSize - used >= bufferSize / 8 { return unsafe space(of: buffer, from: used) }
             current = nil
