@@ -56,7 +56,12 @@ public final class EventLoop: @unchecked Sendable {
     private var isLayoutVerified = false
 
     /// Where events are noted, if anybody looks.
-    package var events: EventRing?
+    package var events: EventRing? {
+        get { eventRing }
+        set { eventRing = newValue }
+    }
+    // Not open to other modules, so that the compiler can prove its accesses exclusive and leave the checks out.
+    private var eventRing: EventRing?
 
     /// The faces that the runtime sees. They hold the loop, so the loop lets go of them when it closes.
     private var faces: (tasks: LoopExecutor, serial: LoopSerialExecutor)?
@@ -125,7 +130,7 @@ public final class EventLoop: @unchecked Sendable {
     /// Runs ready jobs until none is left or the batch budget is used up.
     @inline(__always)
     private func run() {
-        if events != nil { return runObserved() }
+        if eventRing != nil { return runObserved() }
         let executor = unsafe taskFace.asUnownedTaskExecutor()
         var left = configuration.batchJobs
         while left > 0, let job = scheduler.pop() {
@@ -172,9 +177,9 @@ public final class EventLoop: @unchecked Sendable {
             operationsLeft = configuration.operationBudget
             sliceStart = 0
             let bits = JobReference(job).bits
-            events?.record(.started, job: bits, time: driver.now)
+            eventRing?.record(.started, job: bits, time: driver.now)
             unsafe job.runSynchronously(on: executor)
-            events?.record(.stopped, job: bits, time: driver.now)
+            eventRing?.record(.stopped, job: bits, time: driver.now)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if driver.now &- turnStart > batchNanoseconds { break }
@@ -226,7 +231,7 @@ public final class EventLoop: @unchecked Sendable {
             reference.timerNote = 0
             if timers.isSet(note &- 1, sleeper: reference) { endSleepEarly(TimerWheel.Index(note &- 1)) }
         }
-        if events != nil { events?.record(.ready, job: reference.bits, time: driver.now) }
+        if eventRing != nil { eventRing?.record(.ready, job: reference.bits, time: driver.now) }
         scheduler.push(job)
     }
 
@@ -289,8 +294,8 @@ public final class EventLoop: @unchecked Sendable {
             unsafe continuation.resume(returning: -ECANCELED)
             return
         }
-        if let events, let task = currentTaskReference() {
-            unsafe events.record(
+        if let eventRing, let task = currentTaskReference() {
+            unsafe eventRing.record(
                 .operationBegan, job: task.bits, detail: UInt32(operation.kind.rawValue), time: driver.now)
         }
         unsafe driver.submit(operation, as: id)
@@ -348,10 +353,15 @@ public final class EventLoop: @unchecked Sendable {
     // MARK: Yielding
 
     /// Lets every other ready task go first. On the loop's thread.
+    @inline(__always)
     func yieldNow() async {
-        await unsafe withUnsafeContinuation { continuation in
-            if unsafe yielded == nil { unsafe yielded = continuation } else { unsafe moreYielded.append(continuation) }
-        }
+        await unsafe withUnsafeContinuation { unsafe resumeAfterJob($0) }
+    }
+
+    /// The task of `continuation` becomes ready as soon as the running job has stopped.
+    @inline(__always)
+    func resumeAfterJob(_ continuation: UnsafeContinuation<Void, Never>) {
+        if unsafe yielded == nil { unsafe yielded = continuation } else { unsafe moreYielded.append(continuation) }
     }
 
     @inline(__always)
