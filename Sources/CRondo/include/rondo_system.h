@@ -14,6 +14,9 @@ extern _Thread_local void *rondo_thread_loop __attribute__((tls_model("initial-e
 static inline void *rondo_current_loop(void) { return rondo_thread_loop; }
 static inline void rondo_set_current_loop(void *loop) { rondo_thread_loop = loop; }
 
+// Tells the processor that memory will be needed soon. Any address will do; a wrong one only costs a little time.
+static inline void rondo_prefetch(uintptr_t address) { __builtin_prefetch((const void *)address, 1, 3); }
+
 // Nanoseconds of a clock (CLOCK_MONOTONIC is Swift's SuspendingClock, CLOCK_BOOTTIME its ContinuousClock).
 static inline uint64_t rondo_clock_nanoseconds(clockid_t clock) {
     struct timespec now;

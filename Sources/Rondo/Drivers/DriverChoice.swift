@@ -93,7 +93,7 @@ package enum UringProbe {
 
     /// Sends a no-op through a ring like the loop's, and tries what is optional.
     package static func run() -> Result<UringFeatures, Refusal> {
-        var ring: UringRing
+        let ring: UringRing
         do throws(Errno) {
             ring = try UringRing(entries: 8, waitsUntilAbsoluteTime: false)
         } catch {

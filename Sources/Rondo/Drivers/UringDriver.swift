@@ -20,7 +20,7 @@ final class UringDriver: KernelDriver {
     let receiveBuffers: ReceiveBuffers
     let socketFlags: Int32 = 0
 
-    private var ring: UringRing
+    private let ring: UringRing
     private let offload: OffloadPool
     /// Written by other threads to end a wait.
     private let wakeDescriptor: Int32

@@ -12,7 +12,9 @@ import SystemPackage
 
 /// An io_uring instance of the calling thread.
 @safe
-struct UringRing: ~Copyable {
+final class UringRing {
+    // A class, not a struct: a struct's mutating calls would be checked for exclusive access at run time.
+
     let fd: Int32
     /// Whether waits may be given an absolute time (Linux 6.12).
     let waitsUntilAbsoluteTime: Bool
@@ -88,7 +90,7 @@ struct UringRing: ~Copyable {
     /// The next free submission, zeroed; the caller fills it in before anything else happens. Enters the ring first
     /// if the queue is full.
     @inline(__always)
-    mutating func nextSubmission() -> UnsafeMutablePointer<rondo_sqe> {
+    func nextSubmission() -> UnsafeMutablePointer<rondo_sqe> {
         // SAFETY: the mask keeps the index within the queue, and the capacity check keeps us off entries that the
         // kernel has not read yet.
         while unsafe localTail &- rondo_load_acquire(submissionHead) >= submissionCapacity {
@@ -110,7 +112,7 @@ struct UringRing: ~Copyable {
 
     /// Hands over all submissions, and waits for `count` completions or until `deadline` (monotonic nanoseconds;
     /// `UInt64.max`: no limit).
-    mutating func enter(waitingFor count: UInt32, until deadline: UInt64) {
+    func enter(waitingFor count: UInt32, until deadline: UInt64) {
         // SAFETY: words of the mapping; the argument and the time live across the call.
         unsafe rondo_store_release(submissionTail, localTail)
         let pending = localTail &- submittedTail
@@ -145,7 +147,7 @@ struct UringRing: ~Copyable {
     }
 
     /// An enter that failed. The kernel reports a failed wait only when it took nothing, so nothing is lost.
-    private mutating func noteRefusal(_ answer: Int32) {
+    private func noteRefusal(_ answer: Int32) {
         switch -answer {
         case ETIME, EINTR:
             // The wait ended; submissions, if there were any, were taken before it began.
@@ -160,7 +162,7 @@ struct UringRing: ~Copyable {
 
     /// The next completion, if one has arrived.
     @inline(__always)
-    mutating func nextCompletion() -> rondo_cqe? {
+    func nextCompletion() -> rondo_cqe? {
         // SAFETY: the kernel has written all completions before its tail, which was read with acquire ordering.
         if localHead == knownTail {
             unsafe rondo_store_release(completionHead, localHead)

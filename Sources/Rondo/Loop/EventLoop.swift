@@ -263,16 +263,27 @@ public final class EventLoop: @unchecked Sendable {
     /// If the task is cancelled the driver is asked for an early end; the answer is then usually `-ECANCELED`.
     ///
     /// - Returns: what the call answered, or a negated errno.
+    @inline(__always)
     func perform(_ operation: Operation) async -> Int32 {
         require(isOnOwnThread, "an operation was begun on another thread than its loop's")
         if isShuttingDown { return -ECANCELED }
         let id = pending.reserve(unsafe operation.kind)
-        return await withTaskCancellationHandler {
-            await unsafe withUnsafeContinuation { continuation in
-                unsafe begin(operation, as: id, continuation)
-            }
-        } onCancel: {
-            if isOnOwnThread { cancel(id) } else { tell(.cancel(id)) }
+        // SAFETY: begin and end nest around the one suspension; this function keeps the loop alive meanwhile.
+        let cancellation = unsafe rondo_cancellation_begin(
+            { unsafe EventLoop.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), id.rawValue)
+        let answer = await unsafe withUnsafeContinuation { continuation in
+            unsafe begin(operation, as: id, continuation)
+        }
+        unsafe rondo_cancellation_end(cancellation)
+        return answer
+    }
+
+    /// From any thread: the task that waits for an operation was cancelled.
+    private static func noteCancellation(_ object: UnsafeMutableRawPointer?, _ number: UInt64) {
+        // SAFETY: the object is the loop that `perform` keeps alive.
+        unsafe Unmanaged<EventLoop>.fromOpaque(object!)._withUnsafeGuaranteedRef { loop in
+            let id = OperationID(rawValue: number)
+            if loop.isOnOwnThread { loop.cancel(id) } else { loop.tell(.cancel(id)) }
         }
     }
 

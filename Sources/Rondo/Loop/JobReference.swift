@@ -4,6 +4,8 @@
 // step of a queue. The words stand at a fixed place in every job; `LoopExecutor` asks the runtime once, with the first
 // job, whether they still do.
 
+import CRondo
+
 /// A job by its address. The loop links ready jobs through the first word and notes a sleeping task's timer in the
 /// second; both belong to the loop from `enqueue` until the job has run, and again while its task waits.
 @safe
@@ -30,6 +32,27 @@ struct JobReference {
         // SAFETY: the reverse of init.
         unsafe unsafeBitCast(address, to: UnownedJob.self)
     }
+
+    /// Starts to load what running this job will touch: its own first cache lines, and through `timerNote` those of the
+    /// task that it will wake.
+    @inline(__always)
+    func prefetch() {
+        rondo_prefetch(bits)
+        rondo_prefetch(bits &+ 64)
+    }
+
+    /// One job ahead of `prefetch`, whose lines have arrived by now: what this job points to.
+    @inline(__always)
+    func prefetchDeeper() {
+        // SAFETY: a job is at least as long as a task's header; whatever the words hold is only used as a hint.
+        rondo_prefetch(unsafe address.load(fromByteOffset: Self.resumeContext, as: UInt.self))
+        let woken = timerNote
+        rondo_prefetch(woken)
+        rondo_prefetch(woken &+ 64)
+    }
+
+    /// Where a task keeps the frame that it will resume in; a job of another kind keeps something else there.
+    private static let resumeContext = 64
 
     /// Where the private words begin.
     static let privateWords = 16

@@ -85,6 +85,10 @@ final class Scheduler {
         if reference.next == 0 {
             unsafe queue.pointee.tail = 0
             occupied &= ~(1 << UInt32(priorityClass))
+        } else if let next = JobReference(bits: reference.next) {
+            // While this job runs, the memory of the next two comes in.
+            next.prefetchDeeper()
+            JobReference(bits: next.next)?.prefetch()
         }
         count &-= 1
         return reference.job

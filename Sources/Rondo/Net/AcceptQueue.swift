@@ -1,6 +1,7 @@
 // Connections that the kernel has accepted and nobody has taken yet. The multishot accept stays armed, so a thousand
 // connections that arrive at once are here after one turn.
 
+import CRondo
 import Glibc
 import SystemPackage
 
@@ -24,6 +25,8 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
     private(set) var failure: Int32?
     private var waiter: UnsafeContinuation<Bool, Never>?
     private var isWaiterCancelled = false
+    /// Numbers the waits, so that a late cancellation can't hit the next one.
+    private var waits: UInt64 = 0
     private var closer: UnsafeContinuation<Void, Never>?
     private var isClosing = false
     /// Set while there is no descriptor for another connection.
@@ -54,24 +57,39 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
     /// Waits until there is a connection, or accepting has failed for good.
     ///
     /// - Returns: false if the task was cancelled instead.
+    @inline(__always)
     func wait() async -> Bool {
         arm()
         if failure != nil { return true }
         isWaiterCancelled = false
-        return await withTaskCancellationHandler {
-            await unsafe withUnsafeContinuation { continuation in
-                if isWaiterCancelled {
-                    unsafe continuation.resume(returning: false)
-                } else {
-                    unsafe waiter = continuation
-                }
+        waits &+= 1
+        // SAFETY: begin and end nest around the one suspension; this function keeps the queue alive meanwhile.
+        let cancellation = unsafe rondo_cancellation_begin(
+            { unsafe AcceptQueue.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), waits)
+        let hasNews = await unsafe withUnsafeContinuation { continuation in
+            if isWaiterCancelled {
+                unsafe continuation.resume(returning: false)
+            } else {
+                unsafe waiter = continuation
             }
-        } onCancel: {
-            if loop.isOnOwnThread { cancelWait() } else { loop.tell(.perform { self.cancelWait() }) }
+        }
+        unsafe rondo_cancellation_end(cancellation)
+        return hasNews
+    }
+
+    /// From any thread: the task that waits was cancelled.
+    private static func noteCancellation(_ object: UnsafeMutableRawPointer?, _ number: UInt64) {
+        // SAFETY: the object is the queue that `wait` keeps alive.
+        let queue = unsafe Unmanaged<AcceptQueue>.fromOpaque(object!).takeUnretainedValue()
+        if queue.loop.isOnOwnThread {
+            queue.cancelWait(number)
+        } else {
+            queue.loop.tell(.perform { queue.cancelWait(number) })
         }
     }
 
-    private func cancelWait() {
+    private func cancelWait(_ number: UInt64) {
+        if number != waits { return }  // a late message from another thread: that wait is over
         isWaiterCancelled = true
         resume(returning: false)
     }

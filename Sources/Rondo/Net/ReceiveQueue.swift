@@ -1,6 +1,7 @@
 // What has arrived for a stream and was not read yet. The multishot receive stays armed across reads; it is taken back
 // when too much waits unread, so that a slow reader stops its sender (TCP's window closes) instead of the whole loop.
 
+import CRondo
 import Glibc
 
 /// A stream's receiving side. It belongs to the loop's thread.
@@ -12,25 +13,30 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     enum End { case endOfStream, failed(Int32) }
 
     /// Unread bytes at which receiving pauses.
-    static let pauseAt = 256 * 1024
+    static let pauseAt: UInt32 = 256 * 1024
 
-    private let loop: EventLoop
-    private let descriptor: Descriptor
-    /// The armed receive, if there is one.
-    private var operation: OperationID?
-    /// Whether the armed receive is being taken back.
-    private var isPausing = false
+    // What every message touches comes first, within one cache line.
+
+    /// The task that waits for bytes or for the end.
+    private var waiter: UnsafeContinuation<Bool, Never>?
     /// The oldest unread slice; most of the time the only one.
     private var first: BufferSlice?
+    private var unreadBytes: UInt32 = 0
+    private(set) var end: End?
+    private var isReaderCancelled = false
+    /// Numbers the waits, so that a late cancellation can't hit the next one.
+    private var waits: UInt64 = 0
+    /// Whether the armed receive is being taken back.
+    private var isPausing = false
+    private var isClosing = false
+    /// The armed receive, if there is one.
+    private var operation: OperationID?
+    private let loop: EventLoop
+    private let descriptor: Descriptor
     private var rest: [BufferSlice] = []
     private var restHead = 0
-    private var unreadBytes = 0
-    private(set) var end: End?
-    /// The task that waits for bytes, for the end, or for the receive to be over.
-    private var waiter: UnsafeContinuation<Bool, Never>?
-    private var isReaderCancelled = false
+    /// Who closes the stream and waits for the kernel to be through with it.
     private var closer: UnsafeContinuation<Void, Never>?
-    private var isClosing = false
 
     init(_ descriptor: Descriptor, loop: EventLoop) {
         self.descriptor = descriptor
@@ -45,7 +51,7 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     func next(upTo limit: Int = .max) -> BufferSlice? {
         guard let slice = first else { return nil }
         if Int(slice.count) > limit { return split(slice, at: limit) }
-        unreadBytes &-= Int(slice.count)
+        unreadBytes &-= slice.count
         if rest.isEmpty {
             first = nil
         } else {
@@ -62,31 +68,46 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     private func split(_ slice: BufferSlice, at limit: Int) -> BufferSlice {
         let parts = loop.driver.receiveBuffers.split(slice, at: UInt32(limit))
         first = parts.rest
-        unreadBytes &-= limit
+        unreadBytes &-= UInt32(limit)
         return parts.first
     }
 
     /// Waits until there is a slice or an end.
     ///
     /// - Returns: false if the task was cancelled instead. No byte is lost then: the next read finds what arrives.
+    @inline(__always)
     func wait() async -> Bool {
         arm()
         if end != nil { return true }
         isReaderCancelled = false
-        return await withTaskCancellationHandler {
-            await unsafe withUnsafeContinuation { continuation in
-                if isReaderCancelled {
-                    unsafe continuation.resume(returning: false)
-                } else {
-                    unsafe waiter = continuation
-                }
+        waits &+= 1
+        // SAFETY: begin and end nest around the one suspension; this function keeps the queue alive meanwhile.
+        let cancellation = unsafe rondo_cancellation_begin(
+            { unsafe ReceiveQueue.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), waits)
+        let hasNews = await unsafe withUnsafeContinuation { continuation in
+            if isReaderCancelled {
+                unsafe continuation.resume(returning: false)
+            } else {
+                unsafe waiter = continuation
             }
-        } onCancel: {
-            if loop.isOnOwnThread { cancelWait() } else { loop.tell(.perform { self.cancelWait() }) }
+        }
+        unsafe rondo_cancellation_end(cancellation)
+        return hasNews
+    }
+
+    /// From any thread: the task that waits was cancelled.
+    private static func noteCancellation(_ object: UnsafeMutableRawPointer?, _ number: UInt64) {
+        // SAFETY: the object is the queue that `wait` keeps alive.
+        let queue = unsafe Unmanaged<ReceiveQueue>.fromOpaque(object!).takeUnretainedValue()
+        if queue.loop.isOnOwnThread {
+            queue.cancelWait(number)
+        } else {
+            queue.loop.tell(.perform { queue.cancelWait(number) })
         }
     }
 
-    private func cancelWait() {
+    private func cancelWait(_ number: UInt64) {
+        if number != waits { return }  // a late message from another thread: that wait is over
         isReaderCancelled = true
         resume(returning: false)
     }
@@ -135,7 +156,7 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
 
     private func keep(_ slice: BufferSlice) {
         if isClosing { return loop.release(slice) }
-        unreadBytes &+= Int(slice.count)
+        unreadBytes &+= slice.count
         if first == nil { first = slice } else { rest.append(slice) }
         if unreadBytes > Self.pauseAt, let operation, !isPausing {
             isPausing = true

@@ -185,6 +185,7 @@ public final class TCPStream: @unchecked Sendable {
         try await shutdown(SHUT_WR, "finish writing to")
     }
 
+    @inline(__always)
     private func send(_ start: UnsafeRawPointer, count: Int) async throws(IOError) {
         guard loop.isOnOwnThread else {
             nonisolated(unsafe) let start = unsafe start
