@@ -3,6 +3,8 @@
 // The buffers are few and large, and many receives share one: each takes as much as it needs behind the one before
 // (the kernel's incremental provided buffers, Linux 6.12; the other drivers do the same by hand). So a thousand
 // 64-byte messages touch 64 KB and not a thousand pages. A buffer returns when it is full and all its slices are back.
+// At first there is 1 MB of them: they are used in turn, and what does not fit the second-level cache is cold each time
+// round (measured with 16 KiB messages: CPU per request 0.89 of C's with 1 MB, 1.01 with 32 MB).
 
 import CRondo
 import Glibc
@@ -54,7 +56,7 @@ package final class ReceiveBuffers {
     private var free: [UInt32] = []
     private var current: UInt32?
 
-    package init(bufferSize: Int = 32 * 1024, initialCount: Int = 16, capacity: Int = 4096) {
+    package init(bufferSize: Int = 64 * 1024, initialCount: Int = 16, capacity: Int = 1024) {
         self.bufferSize = bufferSize
         self.capacity = capacity
         stride = bufferSize + 64

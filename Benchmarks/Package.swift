@@ -1,0 +1,29 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Two echo servers in C to compare with, a load generator, the tool that runs servers against each other; and what the
+// loop's own mechanics cost and allocate. README.md says what each one measures.
+
+let strictC: [CSetting] = [
+    .define("_GNU_SOURCE"),
+    .enableWarning("all"),
+    .enableWarning("extra"),
+    .treatAllWarnings(as: .error),
+]
+
+let package = Package(
+    name: "RondoBenchmarks",
+    dependencies: [.package(name: "rondo", path: "..")],
+    targets: [
+        .target(name: "BenchmarkSupport", cSettings: strictC),
+        .executableTarget(name: "epoll-echo", dependencies: ["BenchmarkSupport"], cSettings: strictC),
+        .executableTarget(name: "uring-echo-c", dependencies: ["BenchmarkSupport"], cSettings: strictC),
+        .executableTarget(name: "echo-load", dependencies: ["BenchmarkSupport"], cSettings: strictC),
+        .executableTarget(name: "echo-compare", dependencies: ["BenchmarkSupport"], cSettings: strictC),
+        .target(name: "AllocationCounter", cSettings: strictC),
+        .executableTarget(name: "loop-costs", dependencies: [.product(name: "Rondo", package: "rondo")]),
+        .executableTarget(
+            name: "counts", dependencies: ["AllocationCounter", .product(name: "Rondo", package: "rondo")]),
+    ],
+    cLanguageStandard: .c11
+)
