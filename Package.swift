@@ -40,7 +40,15 @@ let package = Package(
         .target(name: "RondoTesting", dependencies: ["Rondo"], swiftSettings: settings),
         .executableTarget(
             name: "RondoCommand",
-            dependencies: ["Rondo", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "CRondo",
+                "Rondo",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
             swiftSettings: settings),
+        .testTarget(name: "RondoCommandTests", dependencies: ["RondoCommand"], swiftSettings: settings),
         .testTarget(name: "RondoTests", dependencies: ["Rondo", "RondoTesting"], swiftSettings: settings),
     ])

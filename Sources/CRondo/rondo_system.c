@@ -107,6 +107,8 @@ void rondo_name_thread(const char *name) {
     pthread_setname_np(pthread_self(), kept);
 }
 
+int rondo_thread_id(void) { return (int)syscall(SYS_gettid); }
+
 int rondo_processor_count(void) {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);

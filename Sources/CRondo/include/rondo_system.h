@@ -63,6 +63,9 @@ void rondo_semaphore_wait(struct rondo_semaphore *semaphore);
 // Names the calling thread for ps, top and debuggers (15 bytes are kept).
 void rondo_name_thread(const char *name);
 
+// The calling thread's number in the whole system.
+int rondo_thread_id(void);
+
 // The processors that this process may run on.
 int rondo_processor_count(void);
 

@@ -118,7 +118,7 @@ package enum UringProbe {
 
     /// Registers a small ring of buffers; nil if the kernel takes it. The caller's ring is closed soon after, which
     /// ends the registration.
-    private static func registerBuffers(on fd: Int32, flags: UInt16) -> Errno? {
+    static func registerBuffers(on fd: Int32, flags: UInt16) -> Errno? {
         // SAFETY: one page, which outlives the registration only as unused memory: it is unmapped at the end, and
         // the ring that knows it never receives anything.
         let page = unsafe mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)

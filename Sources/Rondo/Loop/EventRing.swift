@@ -48,3 +48,11 @@ package final class EventRing {
         (dropped..<recorded).map { unsafe events[$0 & mask] }
     }
 }
+
+extension EventLoop {
+    /// Notes `detail` for the running task, if anybody looks. On the loop's thread.
+    package func mark(_ detail: UInt32) {
+        guard let events, let task = currentTaskReference() else { return }
+        events.record(.mark, job: task.bits, detail: detail, time: driver.now)
+    }
+}

@@ -1,0 +1,53 @@
+// The command `rondo`. Arguments are parsed on the plain main thread; the event loop starts only for what was asked.
+
+import ArgumentParser
+import Glibc
+import Rondo
+
+@main
+struct Command: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "rondo",
+        abstract: "The event loop for Swift: see it run, and see whether this machine lets it.",
+        discussion: """
+            The environment variable RONDO_DRIVER chooses how the loop talks to the kernel: io_uring, epoll, or auto \
+            (the default: io_uring where it works).
+            """,
+        subcommands: [DemoCommand.self, DoctorCommand.self])
+}
+
+/// What ends the command with status 1, in words for whoever called it.
+struct CommandFailure: Error, CustomStringConvertible {
+    var description: String
+
+    init(_ description: String) { self.description = description }
+}
+
+extension Command {
+    static func main() {
+        // Where standard input, output or error is closed, the next file that opens would take its number, and the
+        // report would go into it. What stands there instead refuses to be written to.
+        while case let file = unsafe open("/dev/null", O_RDONLY), file >= 0 {
+            if file > STDERR_FILENO {
+                close(file)
+                break
+            }
+        }
+        main(nil)
+    }
+
+    /// Runs `body` on an event loop that the whole process lives on, and ends the process with the status it answers;
+    /// with 1 and the error on standard error if it throws.
+    static func runOnLoop(_ body: sending @escaping () async throws -> Int32) -> Never {
+        EventLoop.runProgram {
+            var status: Int32 = 1
+            do {
+                status = try await body()
+            } catch {
+                Terminal.errors.say("error: \(error)")
+            }
+            Interrupt.cleanUp()
+            Glibc.exit(status)
+        }
+    }
+}
