@@ -24,18 +24,6 @@ struct CommandFailure: Error, CustomStringConvertible {
 }
 
 extension Command {
-    static func main() {
-        // Where standard input, output or error is closed, the next file that opens would take its number, and the
-        // report would go into it. What stands there instead refuses to be written to.
-        while case let file = unsafe open("/dev/null", O_RDONLY), file >= 0 {
-            if file > STDERR_FILENO {
-                close(file)
-                break
-            }
-        }
-        main(nil)
-    }
-
     /// Runs `body` on an event loop that the whole process lives on, and ends the process with the status it answers;
     /// with 1 and the error on standard error if it throws.
     static func runOnLoop(_ body: sending @escaping () async throws -> Int32) -> Never {

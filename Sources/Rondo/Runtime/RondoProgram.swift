@@ -42,6 +42,7 @@ extension EventLoop {
     public static func runProgram(
         configuration: LoopConfiguration = LoopConfiguration(), _ body: sending @escaping () async throws -> Void
     ) -> Never {
+        openStandardDescriptors()
         let loop: EventLoop
         do throws(IOError) {
             loop = try EventLoop(configuration: configuration)
@@ -64,6 +65,16 @@ extension EventLoop {
             exit(1)
         }
         exit(0)
+    }
+
+    /// A program may be started with standard input, output or error closed. The loop's own descriptors would then get
+    /// their numbers, and what is printed would end up in them. What stands there instead refuses to be written to.
+    private static func openStandardDescriptors() {
+        while true {
+            let descriptor = unsafe open("/dev/null", O_RDONLY)
+            if descriptor > STDERR_FILENO { _ = close(descriptor) }
+            if descriptor < 0 || descriptor > STDERR_FILENO { return }
+        }
     }
 
     private static func report(_ error: any Error) {
