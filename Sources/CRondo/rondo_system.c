@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/stat.h>
 #include <pthread.h>
 #include <sched.h>
@@ -67,14 +68,33 @@ int rondo_eventfd_signal(int fd) {
 
 int rondo_accept(int fd) { return result_or_errno(accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)); }
 
+int rondo_epoll_create(void) { return result_or_errno(epoll_create1(EPOLL_CLOEXEC)); }
+
 int rondo_epoll_add(int epoll, int fd, uint32_t events, uint64_t data) {
     struct epoll_event event = {.events = events, .data.u64 = data};
     return result_or_errno(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
 }
 
-int rondo_epoll_remove(int epoll, int fd) {
-    struct epoll_event event = {0};
-    return result_or_errno(epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &event));
+_Static_assert(sizeof(struct epoll_event) == sizeof(struct rondo_epoll_event), "epoll_event");
+_Static_assert(offsetof(struct epoll_event, data) == offsetof(struct rondo_epoll_event, data), "epoll_event");
+_Static_assert(RONDO_EPOLL_EDGE == EPOLLET && RONDO_EPOLL_READ_HANGUP == EPOLLRDHUP, "epoll events");
+
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441
+#endif
+
+int rondo_epoll_wait_nanoseconds(int epoll, struct rondo_epoll_event *events, int capacity, uint64_t nanoseconds) {
+    struct {
+        int64_t seconds, nanoseconds;
+    } time = {(int64_t)(nanoseconds / 1000000000u), (int64_t)(nanoseconds % 1000000000u)};
+    return result_or_errno(syscall(SYS_epoll_pwait2, epoll, events, capacity,
+                                   nanoseconds == UINT64_MAX ? NULL : &time, NULL, 0));
+}
+
+int rondo_epoll_wait_milliseconds(int epoll, struct rondo_epoll_event *events, int capacity, uint64_t nanoseconds) {
+    uint64_t milliseconds = nanoseconds / 1000000u + (nanoseconds % 1000000u != 0);
+    int timeout = nanoseconds == UINT64_MAX ? -1 : milliseconds > INT_MAX ? INT_MAX : (int)milliseconds;
+    return result_or_errno(epoll_wait(epoll, (struct epoll_event *)events, capacity, timeout));
 }
 
 struct rondo_semaphore {

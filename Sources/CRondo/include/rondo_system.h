@@ -50,8 +50,32 @@ int rondo_openat(int directory, const char *path, int flags, uint32_t mode);
 int rondo_eventfd(void);
 int rondo_eventfd_signal(int fd);
 int rondo_accept(int fd);
+
+// The part of the kernel's epoll interface that Rondo uses (include/uapi/linux/eventpoll.h), as rondo_uring.h does.
+#if defined(__x86_64__)
+#pragma pack(push, 1)
+#endif
+struct rondo_epoll_event {
+    uint32_t events;
+    uint64_t data;
+};
+#if defined(__x86_64__)
+#pragma pack(pop)
+#endif
+#define RONDO_EPOLL_IN 0x001u
+#define RONDO_EPOLL_URGENT 0x002u        // EPOLLPRI
+#define RONDO_EPOLL_OUT 0x004u
+#define RONDO_EPOLL_ERROR 0x008u         // EPOLLERR, always watched
+#define RONDO_EPOLL_HANGUP 0x010u        // EPOLLHUP, always watched
+#define RONDO_EPOLL_READ_HANGUP 0x2000u  // EPOLLRDHUP
+#define RONDO_EPOLL_EDGE (1u << 31)      // EPOLLET
+
+int rondo_epoll_create(void);
 int rondo_epoll_add(int epoll, int fd, uint32_t events, uint64_t data);
-int rondo_epoll_remove(int epoll, int fd);
+// Wait for at most that time (UINT64_MAX: for ever), and never return earlier without an event but for a signal. The
+// first needs Linux 5.11 and is exact; the second rounds up to milliseconds.
+int rondo_epoll_wait_nanoseconds(int epoll, struct rondo_epoll_event *events, int capacity, uint64_t nanoseconds);
+int rondo_epoll_wait_milliseconds(int epoll, struct rondo_epoll_event *events, int capacity, uint64_t nanoseconds);
 
 // A counting semaphore of the C library, for the offload pool's threads.
 struct rondo_semaphore;

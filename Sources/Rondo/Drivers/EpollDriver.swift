@@ -1,3 +1,29 @@
+// epoll as a driver: the kernel says when a call may succeed; the driver makes the call and completes the operation.
+// Most containers have nothing else: Docker's and containerd's default seccomp profiles deny io_uring.
+//
+// Facts it builds on (man epoll, epoll_ctl, epoll_wait; net/ipv4/tcp.c and fs/eventpoll.c where the pages are silent):
+// - Edge-triggered, a socket is registered once, and an event comes when something arrives or room appears, not while
+//   it is there. So the driver keeps the readiness: it is true from an event until a call answers EAGAIN. What is
+//   ready at EPOLL_CTL_ADD counts as an edge, so the first call may come before the registration or after it.
+// - A receive that fills less than its memory has emptied the socket: whatever comes later is a new edge. It proves
+//   nothing if the end or an error is already known (EPOLLRDHUP, EPOLLHUP, EPOLLERR: their edge is past, and the
+//   bytes before them are read first) or urgent data is about (EPOLLPRI: TCP stops a receive at its mark).
+// - A send that EAGAIN answered, or that was cut short, is followed by an EPOLLOUT edge. A cut-short send is tried again
+//   until EAGAIN, as nothing documents that it proves the buffer full.
+// - A stream socket that was never connected is EPOLLHUP. So a connecting socket is registered after connect(), which
+//   answers EINPROGRESS; EPOLLOUT, EPOLLERR or EPOLLHUP then says that SO_ERROR has the outcome.
+// - accept(2) hands over errors of the new connection (ECONNABORTED, EPROTO…): they say nothing of the listener.
+//   EMFILE leaves the connection in the queue, without a new edge.
+// - Closing a descriptor ends its registration, unless a forked child still has it: such events carry an older
+//   generation and are dropped.
+// - Every write to an eventfd is an edge, whether or not it was read in between; its counter never gets full.
+// - epoll_wait counts milliseconds, epoll_pwait2 (Linux 5.11) nanoseconds; neither returns before the time without an
+//   event, but for a signal. Old seccomp profiles answer EPERM to calls that they do not know.
+// - Files are always "ready" and block all the same: their calls go to the offload pool, and come back through the
+//   loop's inbox like every offloaded call.
+
+import CRondo
+import Glibc
 import SystemPackage
 
 @safe
@@ -5,16 +31,438 @@ final class EpollDriver: KernelDriver {
     let name = "epoll"
     let reason: String
     let receiveBuffers: ReceiveBuffers
-    let socketFlags: Int32 = 0
-    var systemCalls: UInt64 = 0
-    init(choice: DriverChoice, receiveBuffers: ReceiveBuffers, offload: OffloadPool) throws(Errno) {
+    let socketFlags = Int32(SOCK_NONBLOCK.rawValue)
+    private(set) var systemCalls: UInt64 = 0
+
+    private let offload: OffloadPool
+    private let epoll: Int32
+    /// Written by other threads to end a wait. Never read.
+    private let wakeDescriptor: Int32
+    /// Whether the kernel has epoll_pwait2.
+    private let waitsInNanoseconds: Bool
+    /// What one poll can bring; more wait for the next one.
+    private let events: UnsafeMutablePointer<rondo_epoll_event>
+    /// State by descriptor.
+    private var sockets = EpollSockets()
+    /// The descriptor of a socket operation, by the slot of its id; may be out of date, so the id is compared too.
+    private var descriptors: [Int32] = []
+    /// File operations by the slot of their id. Weak: a call that has come back leaves by itself.
+    private var fileCalls: [WeakWork] = []
+    /// Completions that were not taken yet, from `firstCompletion` on.
+    private var completions: [Completion] = []
+    private var firstCompletion = 0
+    /// Socket operations that have not ended: without one, only a blocking wait need ask the kernel.
+    private var pendingCount = 0
+    /// Whether the last wait asked the kernel nothing, because there were completions without that.
+    private var skippedPoll = false
+
+    private struct WeakWork {
+        weak var work: OffloadWork?
+    }
+
+    /// The event data of `wakeDescriptor`; no descriptor has this number.
+    private static let wakeData = UInt64.max
+    private static let eventCapacity = 256
+    /// What one socket may do per attempt before the others have their turn.
+    private static let receivesPerAttempt = 4
+    private static let sendsPerAttempt = 4
+    private static let acceptsPerAttempt = 32
+
+    private static let readEvents = RONDO_EPOLL_IN | RONDO_EPOLL_URGENT
+    private static let endEvents = RONDO_EPOLL_READ_HANGUP | RONDO_EPOLL_HANGUP | RONDO_EPOLL_ERROR
+    private static let watchedEvents = readEvents | RONDO_EPOLL_OUT | RONDO_EPOLL_READ_HANGUP | RONDO_EPOLL_EDGE
+
+    /// - Parameter allowsNanosecondWaits: false to do as on a kernel without `epoll_pwait2`.
+    init(
+        choice: DriverChoice, receiveBuffers: ReceiveBuffers, offload: OffloadPool, allowsNanosecondWaits: Bool = true
+    ) throws(Errno) {
         reason = choice.reason
         self.receiveBuffers = receiveBuffers
+        self.offload = offload
+        epoll = try checked(rondo_epoll_create())
+        do throws(Errno) {
+            wakeDescriptor = try checked(rondo_eventfd())
+        } catch {
+            Glibc.close(epoll)
+            throw error
+        }
+        // SAFETY: fresh memory, which the kernel fills and deinit frees.
+        unsafe events = .allocate(capacity: Self.eventCapacity)
+        waitsInNanoseconds =
+            unsafe allowsNanosecondWaits && rondo_epoll_wait_nanoseconds(epoll, events, 1, 0) >= 0
+        do throws(Errno) {
+            _ = try checked(rondo_epoll_add(epoll, wakeDescriptor, RONDO_EPOLL_IN | RONDO_EPOLL_EDGE, Self.wakeData))
+        } catch {
+            close()
+            throw error
+        }
     }
-    func submit(_ operation: Operation, as id: OperationID) {}
-    func cancel(_ id: OperationID) {}
-    func wait(until deadline: UInt64) {}
-    func nextCompletion() -> Completion? { nil }
-    func wake() {}
-    func close() {}
+
+    deinit { unsafe events.deallocate() }
+
+    func close() {
+        Glibc.close(epoll)
+        Glibc.close(wakeDescriptor)
+    }
+
+    func wake() {
+        // Only a counter at its limit of 2^64 − 2 could refuse.
+        _ = rondo_eventfd_signal(wakeDescriptor)
+    }
+
+    // MARK: Operations begin
+
+    func submit(_ operation: Operation, as id: OperationID) {
+        // SAFETY: pointers in an operation live until its last completion; an entry stays put within each case.
+        switch unsafe operation {
+        case .receive(let descriptor):
+            beginReading(descriptor, .receive, as: id)
+        case .accept(let descriptor):
+            beginReading(descriptor, .accept, as: id)
+        case .send(let descriptor, let bytes, let count):
+            unsafe beginWriting(descriptor, .send, bytes, count: min(count, Operation.transferLimit), as: id)
+        case .connect(let descriptor, let address):
+            unsafe beginWriting(descriptor, .connect, UnsafeRawPointer(address), count: 0, as: id)
+        case .shutdown(let descriptor, let how):
+            complete(id, shutDown(descriptor, how: how))
+        case .close(let descriptor):
+            complete(id, closeDescriptor(descriptor))
+        case .nothing:
+            complete(id, 0)
+        case .offload(let work):
+            // SAFETY: the waiting task owns the work until its completion.
+            unsafe work._withUnsafeGuaranteedRef { work in
+                work.operation = id
+                offload.submit(work)
+            }
+        case .open, .read, .write, .synchronize, .status, .list:
+            unsafe submitFileCall(operation, as: id)
+        }
+    }
+
+    private func beginReading(_ descriptor: Descriptor, _ reading: EpollSocket.Reading, as id: OperationID) {
+        guard let socket = unsafe begin(on: descriptor, as: id) else { return }
+        // SAFETY: an entry of the table, as in all functions with a socket.
+        unsafe require(socket.pointee.reading == .nothing, "two operations read from \(descriptor)")
+        unsafe socket.pointee.reading = reading
+        unsafe socket.pointee.reader = id
+        if unsafe socket.pointee.mayRead { sockets.list(descriptor.rawValue) }
+    }
+
+    private func beginWriting(
+        _ descriptor: Descriptor, _ writing: EpollSocket.Writing, _ bytes: UnsafeRawPointer, count: Int,
+        as id: OperationID
+    ) {
+        guard let socket = unsafe begin(on: descriptor, as: id) else { return }
+        // SAFETY: an entry of the table.
+        unsafe require(socket.pointee.writing == .nothing, "two operations write to \(descriptor)")
+        unsafe socket.pointee.writing = writing
+        unsafe socket.pointee.writer = id
+        unsafe socket.pointee.bytes = bytes
+        unsafe socket.pointee.bytesLeft = count
+        unsafe socket.pointee.bytesSent = 0
+        if writing == .connect { unsafe socket.pointee.mayWrite = true }
+        if unsafe socket.pointee.mayWrite { sockets.list(descriptor.rawValue) }
+    }
+
+    /// Notes which descriptor an operation works on.
+    ///
+    /// - Returns: the socket's state; nil if the descriptor is none, and the operation has ended.
+    private func begin(on descriptor: Descriptor, as id: OperationID) -> UnsafeMutablePointer<EpollSocket>? {
+        // The table grows for what exists only.
+        if unsafe sockets.existingEntry(of: descriptor.rawValue) == nil, fcntl(descriptor.rawValue, F_GETFD) < 0 {
+            complete(id, -EBADF)
+            return nil
+        }
+        let slot = Int(id.slot)
+        if slot >= descriptors.count {
+            descriptors.append(contentsOf: repeatElement(-1, count: max(slot + 1, 256) - descriptors.count))
+        }
+        descriptors[slot] = descriptor.rawValue
+        pendingCount += 1
+        return unsafe sockets.entry(of: descriptor.rawValue)
+    }
+
+    private func submitFileCall(_ operation: Operation, as id: OperationID) {
+        // SAFETY: pointers in an operation live until its completion; only the worker uses them until then.
+        nonisolated(unsafe) let operation = unsafe operation
+        let work = OffloadWork { unsafe operation.performBlocking() }
+        work.operation = id
+        let slot = Int(id.slot)
+        while fileCalls.count <= slot { fileCalls.append(WeakWork()) }
+        fileCalls[slot].work = work
+        offload.submit(work)
+    }
+
+    private func shutDown(_ descriptor: Descriptor, how: Int32) -> Int32 {
+        // What was to be sent before goes first.
+        if let socket = unsafe sockets.existingEntry(of: descriptor.rawValue) {
+            unsafe attempt(socket, descriptor.rawValue)
+        }
+        systemCalls &+= 1
+        return Glibc.shutdown(descriptor.rawValue, how) == 0 ? 0 : -errno
+    }
+
+    func closeNow(_ descriptor: Descriptor) { _ = closeDescriptor(descriptor) }
+
+    private func closeDescriptor(_ descriptor: Descriptor) -> Int32 {
+        sockets.forget(descriptor.rawValue)
+        systemCalls &+= 1
+        // After EINTR the descriptor is gone as well.
+        return Glibc.close(descriptor.rawValue) == 0 || errno == EINTR ? 0 : -errno
+    }
+
+    // MARK: Operations end
+
+    @inline(__always)
+    private func complete(_ id: OperationID, _ result: Int32) {
+        completions.append(Completion(operation: id, result: result))
+    }
+
+    private func endReading(_ socket: UnsafeMutablePointer<EpollSocket>, _ result: Int32) {
+        // SAFETY: an entry of the table.
+        unsafe socket.pointee.reading = .nothing
+        pendingCount -= 1
+        unsafe complete(socket.pointee.reader, result)
+    }
+
+    private func endWriting(_ socket: UnsafeMutablePointer<EpollSocket>, _ result: Int32) {
+        // SAFETY: an entry of the table. Bytes that were sent can't be taken back, whatever came after them.
+        unsafe socket.pointee.writing = .nothing
+        unsafe socket.pointee.bytes = nil
+        pendingCount -= 1
+        let sent = unsafe socket.pointee.bytesSent
+        unsafe complete(socket.pointee.writer, sent > 0 ? Int32(sent) : result)
+    }
+
+    func cancel(_ id: OperationID) {
+        let slot = Int(id.slot)
+        if slot < descriptors.count, let socket = unsafe sockets.existingEntry(of: descriptors[slot]) {
+            // SAFETY: an entry of the table.
+            if unsafe socket.pointee.reading != .nothing && socket.pointee.reader == id {
+                return unsafe endReading(socket, -ECANCELED)
+            }
+            if unsafe socket.pointee.writing != .nothing && socket.pointee.writer == id {
+                return unsafe endWriting(socket, -ECANCELED)
+            }
+        }
+        if slot < fileCalls.count, let work = fileCalls[slot].work, work.operation == id, work.cancelIfQueued() {
+            complete(id, -ECANCELED)
+        }
+    }
+
+    @inline(__always)
+    func nextCompletion() -> Completion? {
+        guard firstCompletion < completions.count else {
+            completions.removeAll(keepingCapacity: true)
+            firstCompletion = 0
+            return nil
+        }
+        defer { firstCompletion += 1 }
+        return completions[firstCompletion]
+    }
+
+    private var hasCompletion: Bool { firstCompletion < completions.count }
+
+    // MARK: Waiting
+
+    func wait(until deadline: UInt64) {
+        attemptListed()
+        // What has completed so far keeps the loop busy until the next wait; but two busy sockets must not keep
+        // events and wake-ups away for ever.
+        if hasCompletion, !skippedPoll {
+            skippedPoll = true
+            return
+        }
+        skippedPoll = false
+        if deadline != 0, !hasCompletion, sockets.listIsEmpty {
+            poll(until: deadline)
+        } else if pendingCount > 0 {
+            poll(until: 0)
+        }
+        attemptListed()
+    }
+
+    /// Asks the kernel for events, and lists the sockets that they are for.
+    private func poll(until deadline: UInt64) {
+        var nanoseconds = deadline
+        if deadline != 0, deadline != .max {
+            let now = monotonicNanoseconds()
+            nanoseconds = deadline > now ? deadline - now : 0
+        }
+        systemCalls &+= 1
+        let capacity = Int32(Self.eventCapacity)
+        // SAFETY: `events` has that capacity.
+        let count = unsafe waitsInNanoseconds
+            ? rondo_epoll_wait_nanoseconds(epoll, events, capacity, nanoseconds)
+            : rondo_epoll_wait_milliseconds(epoll, events, capacity, nanoseconds)
+        guard count >= 0 else {
+            require(count == -EINTR, "epoll_wait: \(Errno(rawValue: -count)), which the driver can't have caused")
+            return
+        }
+        for index in 0..<Int(count) {
+            // SAFETY: the kernel has filled in `count` events.
+            let event = unsafe events[index]
+            note(event.events, of: event.data)
+        }
+    }
+
+    @inline(__always)
+    private func note(_ happened: UInt32, of data: UInt64) {
+        if data == Self.wakeData { return }
+        let descriptor = Int32(truncatingIfNeeded: data)
+        guard let socket = unsafe sockets.existingEntry(of: descriptor) else { return }
+        // SAFETY: an entry of the table.
+        guard unsafe socket.pointee.generation == UInt32(truncatingIfNeeded: data >> 32) else { return }
+        if happened & (Self.readEvents | Self.endEvents) != 0 { unsafe socket.pointee.mayRead = true }
+        if happened & (RONDO_EPOLL_OUT | Self.endEvents) != 0 { unsafe socket.pointee.mayWrite = true }
+        if happened & (RONDO_EPOLL_URGENT | Self.endEvents) != 0 { unsafe socket.pointee.mustReadUntilEmpty = true }
+        if unsafe socket.pointee.isWorthAnAttempt { sockets.list(descriptor) }
+    }
+
+    // MARK: Attempts
+
+    private func attemptListed() {
+        var descriptor = sockets.takeList()
+        while descriptor >= 0 {
+            let next = sockets.unlist(descriptor)
+            if let socket = unsafe sockets.existingEntry(of: descriptor) { unsafe attempt(socket, descriptor) }
+            descriptor = next
+        }
+    }
+
+    /// Does for a socket's operations what can be done now; lists it again if there is more than its share.
+    private func attempt(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        // SAFETY: an entry of the table, which does not grow here.
+        if unsafe socket.pointee.writing == .connect { unsafe connect(socket, descriptor) }
+        if unsafe socket.pointee.isPending && !socket.pointee.isWatched { unsafe watch(socket, descriptor) }
+        if unsafe socket.pointee.mayRead {
+            switch unsafe socket.pointee.reading {
+            case .nothing: break
+            case .receive: unsafe receive(socket, descriptor)
+            case .accept: unsafe accept(socket, descriptor)
+            }
+        }
+        if unsafe socket.pointee.mayWrite {
+            switch unsafe socket.pointee.writing {
+            case .nothing, .connect: break
+            case .connecting: unsafe finishConnect(socket, descriptor)
+            case .send: unsafe send(socket, descriptor)
+            }
+        }
+        if unsafe socket.pointee.isWorthAnAttempt { sockets.list(descriptor) }
+    }
+
+    private func watch(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        // SAFETY: an entry of the table.
+        let data = unsafe UInt64(socket.pointee.generation) << 32 | UInt64(descriptor)
+        systemCalls &+= 1
+        let answer = rondo_epoll_add(epoll, descriptor, Self.watchedEvents, data)
+        if answer >= 0 {
+            unsafe socket.pointee.isWatched = true
+        } else {
+            // What epoll can't watch (EPERM) is a file, and a socket call would say so in clearer words.
+            let result = answer == -EPERM ? -ENOTSOCK : answer
+            if unsafe socket.pointee.reading != .nothing { unsafe endReading(socket, result) }
+            if unsafe socket.pointee.writing != .nothing { unsafe endWriting(socket, result) }
+        }
+    }
+
+    private func receive(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        for _ in 0..<Self.receivesPerAttempt {
+            guard let space = unsafe receiveBuffers.writableSpace() else {
+                return unsafe endReading(socket, -ENOBUFS)  // still readable: the next receive tries at once
+            }
+            let count: Int
+            do throws(Errno) {
+                systemCalls &+= 1
+                // SAFETY: the space is ours until the next call to the buffers.
+                count = try systemCall {
+                    unsafe recv(descriptor, space.baseAddress, space.count, Int32(MSG_DONTWAIT))
+                }
+            } catch {
+                if error != .wouldBlock { return unsafe endReading(socket, -error.rawValue) }
+                // SAFETY: an entry of the table.
+                return unsafe socket.pointee.mayRead = false
+            }
+            if count == 0 { return unsafe endReading(socket, 0) }
+            let slice = receiveBuffers.commit(count)
+            completions.append(
+                Completion(operation: unsafe socket.pointee.reader, result: Int32(count), more: true, slice: slice))
+            if unsafe count < space.count && !socket.pointee.mustReadUntilEmpty {
+                return unsafe socket.pointee.mayRead = false
+            }
+        }
+    }
+
+    private func accept(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        for _ in 0..<Self.acceptsPerAttempt {
+            systemCalls &+= 1
+            let answer = rondo_accept(descriptor)
+            if answer >= 0 {
+                completions.append(Completion(operation: unsafe socket.pointee.reader, result: answer, more: true))
+                continue
+            }
+            switch -answer {
+            case EAGAIN:
+                // SAFETY: an entry of the table.
+                return unsafe socket.pointee.mayRead = false
+            case EINTR, ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH:
+                continue  // this connection failed before it was ours; the next one may not
+            default:
+                return unsafe endReading(socket, answer)
+            }
+        }
+    }
+
+    private func send(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        for _ in 0..<Self.sendsPerAttempt {
+            let count: Int
+            do throws(Errno) {
+                systemCalls &+= 1
+                // SAFETY: an entry of the table; its bytes live until the operation's completion.
+                count = try systemCall {
+                    unsafe Glibc.send(
+                        descriptor, socket.pointee.bytes, socket.pointee.bytesLeft,
+                        Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+                }
+            } catch {
+                if error != .wouldBlock { return unsafe endWriting(socket, -error.rawValue) }
+                return unsafe socket.pointee.mayWrite = false
+            }
+            unsafe socket.pointee.bytesSent += count
+            unsafe socket.pointee.bytesLeft -= count
+            if unsafe socket.pointee.bytesLeft == 0 { return unsafe endWriting(socket, 0) }
+            unsafe socket.pointee.bytes? += count
+        }
+    }
+
+    private func connect(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        do throws(Errno) {
+            systemCalls &+= 1
+            // SAFETY: an entry of the table; its bytes are the address, which lives until the completion.
+            try systemCall {
+                unsafe socket.pointee.bytes!.assumingMemoryBound(to: SocketAddress.self).pointee
+                    .withSockaddr { unsafe Glibc.connect(descriptor, $0, $1) }
+            }
+        } catch {
+            // A signal in the first call makes the second answer EALREADY.
+            guard error == .nowInProgress || error == .alreadyInProcess else {
+                return unsafe endWriting(socket, -error.rawValue)
+            }
+            unsafe socket.pointee.writing = .connecting
+            unsafe socket.pointee.mayWrite = false
+            return
+        }
+        unsafe endWriting(socket, 0)
+    }
+
+    private func finishConnect(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        var outcome: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        systemCalls &+= 1
+        // SAFETY: the outcome has the stated length.
+        let answer = unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &outcome, &length)
+        unsafe endWriting(socket, answer < 0 ? -errno : -outcome)
+    }
 }

@@ -1,5 +1,6 @@
 // The socket calls that the kernel answers at once, shared by the two real drivers.
 
+import CRondo
 import Glibc
 import SystemPackage
 
