@@ -42,5 +42,16 @@ let package = Package(
             name: "RondoCommand",
             dependencies: ["Rondo", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: settings),
-        .testTarget(name: "RondoTests", dependencies: ["Rondo", "RondoTesting"], swiftSettings: settings),
+        .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+        .executableTarget(
+            name: "TakeoverProbe", dependencies: ["Rondo", "CTestSupport"], path: "Tests/TakeoverProbe",
+            swiftSettings: settings),
+        .testTarget(
+            name: "RondoTests",
+            dependencies: [
+                "Rondo", "RondoTesting", "CTestSupport", "TakeoverProbe",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
     ])

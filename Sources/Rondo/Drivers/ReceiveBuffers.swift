@@ -180,7 +180,7 @@ package final class ReceiveBuffers {
     package func writableSpace() -> UnsafeMutableRawBufferPointer? {
         if let buffer = current {
             // SAFETY: `current` is a published buffer.
-            if unsafe holders[Int(buffer)] == 1, filled[Int(buffer)] > 0 {
+            if unsafe holders[Int(buffer)] == 1, unsafe filled[Int(buffer)] > 0 {
                 unsafe filled[Int(buffer)] = 0  // all slices are back: start over
                 untouched &+= 1
             }

@@ -1,11 +1,13 @@
-// The two words that the Swift runtime gives an executor inside each job, and how to find them without a generic call.
+// The words of a job that are the loop's: those that the Swift runtime gives an executor, found without a generic
+// call, and one that it does not use.
 //
 // `ExecutorJob.withUnsafeExecutorPrivateData` is the public way; it costs a generic call into another module at each
 // step of a queue. The words stand at a fixed place in every job; `LoopExecutor` asks the runtime once, with the first
 // job, whether they still do.
 
-/// A job by its address. The loop links ready jobs through the first word and notes a sleeping task's timer in the
-/// second; both belong to the loop from `enqueue` until the job has run, and again while its task waits.
+/// A job by its address. The loop links ready jobs through the first of the executor's words. The runtime clears those
+/// when it enqueues a job (and the voucher's word when a task stops); so what must last while a task sleeps, its timer,
+/// is noted in the word that the runtime reserves and does not use: it stands in every job, zero at first.
 @safe
 struct JobReference {
     private let address: UnsafeMutableRawPointer
@@ -33,6 +35,8 @@ struct JobReference {
 
     /// Where the private words begin.
     static let privateWords = 16
+    /// Where the reserved word is. Its first half holds the timer note, its second whether the job is a wake-up.
+    private static let reservedWord = 48
 
     /// The next job of the queue that this job is in.
     @inline(__always)
@@ -45,11 +49,19 @@ struct JobReference {
     /// The slot of the timer that the job's task sleeps on. It may be a left-over of anything: the timer must confirm
     /// that it is this task's.
     @inline(__always)
-    var timerNote: UInt {
-        // SAFETY: as `next`.
-        get { unsafe address.load(fromByteOffset: Self.privateWords + 8, as: UInt.self) }
+    var timerNote: UInt32 {
+        // SAFETY: every job is 64 bytes at least, and any value of the note does no harm.
+        get { unsafe address.load(fromByteOffset: Self.reservedWord, as: UInt32.self) }
+        nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.reservedWord, as: UInt32.self) }
+    }
+
+    /// Whether the job only wakes a sleeping task: see `LoopExecutor.runWakeUp`.
+    @inline(__always)
+    var isWakeUp: Bool {
+        // SAFETY: as `timerNote`; nobody but the loop writes here.
+        get { unsafe address.load(fromByteOffset: Self.reservedWord + 4, as: UInt32.self) != 0 }
         nonmutating set {
-            unsafe address.storeBytes(of: newValue, toByteOffset: Self.privateWords + 8, as: UInt.self)
+            unsafe address.storeBytes(of: newValue ? 1 : 0, toByteOffset: Self.reservedWord + 4, as: UInt32.self)
         }
     }
 }

@@ -23,7 +23,10 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
     private var head = 0
     private(set) var failure: Int32?
     private var waiter: UnsafeContinuation<Bool, Never>?
-    private var isWaiterCancelled = false
+    /// The wait that goes on, or the last one: a cancellation that comes late must not end the next.
+    private var waits = 0
+    /// The last wait that was cancelled.
+    private var cancelledWait = 0
     private var closer: UnsafeContinuation<Void, Never>?
     private var isClosing = false
     /// Set while there is no descriptor for another connection.
@@ -57,22 +60,24 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
     func wait() async -> Bool {
         arm()
         if failure != nil { return true }
-        isWaiterCancelled = false
+        waits += 1
+        let wait = waits
         return await withTaskCancellationHandler {
             await unsafe withUnsafeContinuation { continuation in
-                if isWaiterCancelled {
+                if cancelledWait == wait {
                     unsafe continuation.resume(returning: false)
                 } else {
                     unsafe waiter = continuation
                 }
             }
         } onCancel: {
-            if loop.isOnOwnThread { cancelWait() } else { loop.tell(.perform { self.cancelWait() }) }
+            if loop.isOnOwnThread { cancel(wait) } else { loop.tell(.perform { self.cancel(wait) }) }
         }
     }
 
-    private func cancelWait() {
-        isWaiterCancelled = true
+    private func cancel(_ wait: Int) {
+        if wait != waits { return }
+        cancelledWait = wait
         resume(returning: false)
     }
 
@@ -149,6 +154,10 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
         override func fire() {
             queue.retryTimer = nil
             if queue.isBusy { queue.arm() }
+        }
+        override func loopCloses(nanosecondsLeft: UInt64) {
+            queue.retryTimer = nil
+            queue.note(failure: ECANCELED)
         }
     }
 

@@ -28,7 +28,10 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     private(set) var end: End?
     /// The task that waits for bytes, for the end, or for the receive to be over.
     private var waiter: UnsafeContinuation<Bool, Never>?
-    private var isReaderCancelled = false
+    /// The wait that goes on, or the last one: a cancellation that comes late must not end the next.
+    private var waits = 0
+    /// The last wait that was cancelled.
+    private var cancelledWait = 0
     private var closer: UnsafeContinuation<Void, Never>?
     private var isClosing = false
 
@@ -72,22 +75,24 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     func wait() async -> Bool {
         arm()
         if end != nil { return true }
-        isReaderCancelled = false
+        waits += 1
+        let wait = waits
         return await withTaskCancellationHandler {
             await unsafe withUnsafeContinuation { continuation in
-                if isReaderCancelled {
+                if cancelledWait == wait {
                     unsafe continuation.resume(returning: false)
                 } else {
                     unsafe waiter = continuation
                 }
             }
         } onCancel: {
-            if loop.isOnOwnThread { cancelWait() } else { loop.tell(.perform { self.cancelWait() }) }
+            if loop.isOnOwnThread { cancel(wait) } else { loop.tell(.perform { self.cancel(wait) }) }
         }
     }
 
-    private func cancelWait() {
-        isReaderCancelled = true
+    private func cancel(_ wait: Int) {
+        if wait != waits { return }
+        cancelledWait = wait
         resume(returning: false)
     }
 
@@ -144,7 +149,9 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     }
 
     func bufferMayBeFree() {
-        if unsafe waiter != nil { arm() }
+        guard unsafe waiter != nil else { return }
+        arm()
+        if end != nil { resume(returning: true) }
     }
 
     /// Ends receiving for good: whoever reads gets the end, unread bytes are given back. Returns when the kernel is
