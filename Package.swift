@@ -50,5 +50,16 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(name: "RondoCommandTests", dependencies: ["RondoCommand"], swiftSettings: settings),
-        .testTarget(name: "RondoTests", dependencies: ["Rondo", "RondoTesting"], swiftSettings: settings),
+        .target(name: "CTestSupport", path: "Tests/CTestSupport"),
+        .executableTarget(
+            name: "TakeoverProbe", dependencies: ["Rondo", "CTestSupport"], path: "Tests/TakeoverProbe",
+            swiftSettings: settings),
+        .testTarget(
+            name: "RondoTests",
+            dependencies: [
+                "Rondo", "RondoTesting", "CTestSupport", "TakeoverProbe",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
     ])

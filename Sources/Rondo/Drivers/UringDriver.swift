@@ -57,7 +57,6 @@ final class UringDriver: KernelDriver {
         do throws(Errno) {
             _ = try checked(unsafe rondo_uring_register(ring.fd, RONDO_REGISTER_PBUF_RING, &registration, 1))
         } catch {
-            Glibc.close(wakeDescriptor)
             unsafe munmap(memory, bufferRingLength)
             throw error
         }
@@ -209,9 +208,12 @@ final class UringDriver: KernelDriver {
         _ = rondo_eventfd_signal(wakeDescriptor)
     }
 
+    // A thread that found the loop about to wait may still be about to wake it: so the descriptor lives on.
+    deinit { Glibc.close(wakeDescriptor) }
+
     func close() {
         receiveBuffers.detachRing()
-        Glibc.close(wakeDescriptor)
+        ring.close()
         // SAFETY: nothing is pending, so the kernel takes no buffer from the ring any more.
         unsafe munmap(bufferRing, bufferRingLength)
     }

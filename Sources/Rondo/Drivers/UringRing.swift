@@ -15,7 +15,8 @@ import SystemPackage
 final class UringRing {
     // A class, not a struct: a struct's mutating calls would be checked for exclusive access at run time.
 
-    let fd: Int32
+    /// −1 when closed.
+    private(set) var fd: Int32
     /// Whether waits may be given an absolute time (Linux 6.12).
     let waitsUntilAbsoluteTime: Bool
 
@@ -80,8 +81,17 @@ final class UringRing {
         for index in 0..<parameters.sq_entries { unsafe array[Int(index)] = index }
     }
 
-    deinit {
-        // SAFETY: the two mappings of init.
+    deinit { unmap() }
+
+    /// Gives the ring back to the kernel; nothing but `deinit` may follow.
+    mutating func close() {
+        unmap()
+        fd = -1
+    }
+
+    private func unmap() {
+        if fd < 0 { return }
+        // SAFETY: the two mappings of init, once.
         unsafe munmap(ringMemory, ringLength)
         unsafe munmap(submissions, submissionsLength)
         Glibc.close(fd)

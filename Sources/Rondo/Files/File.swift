@@ -54,8 +54,7 @@ public final class File: @unchecked Sendable {
     deinit {
         if isClosed { return }
         let (descriptor, loop) = (descriptor, loop)
-        let isHandedOver = loop.detach { _ = await unsafe loop.performToTheEnd(.close(descriptor)) }
-        if !isHandedOver { loop.driver.closeNow(descriptor) }
+        loop.detach { _ = await unsafe loop.performToTheEnd(.close(descriptor)) }
     }
 
     /// Opens a file.

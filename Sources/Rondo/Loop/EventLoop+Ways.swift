@@ -34,7 +34,10 @@ extension EventLoop {
     }
 
     /// The executor to prefer for tasks that are to run on this loop: `Task(executorPreference: loop.executor) { }`.
-    public var executor: any TaskExecutor { taskFace }
+    public var executor: any TaskExecutor {
+        guard let sharedFace else { crash("this event loop is closed") }
+        return sharedFace
+    }
 
     /// The executor for an actor that lives on this loop:
     ///
@@ -105,7 +108,7 @@ extension EventLoop {
     private func hop<Value: Sendable, Failure: Error>(
         _ body: @Sendable () async throws(Failure) -> Value
     ) async throws(Failure) -> Value {
-        try await withTaskExecutorPreference(taskFace) { () async throws(Failure) -> Value in try await body() }
+        try await withTaskExecutorPreference(faceForNewTasks) { () async throws(Failure) -> Value in try await body() }
     }
 }
 
@@ -121,13 +124,8 @@ extension EventLoop {
     }
 
     /// Starts a task of its own on the loop, from any thread.
-    ///
-    /// - Returns: false if the loop is closed: then nothing runs.
-    @discardableResult
-    func detach(_ body: sending @escaping () async -> Void) -> Bool {
-        guard let executor = faceForNewTasks else { return false }
-        Task.detached(executorPreference: executor, operation: body)
-        return true
+    func detach(_ body: sending @escaping () async -> Void) {
+        Task.detached(executorPreference: faceForNewTasks, operation: body)
     }
 }
 

@@ -34,6 +34,10 @@ public final class EventLoop: @unchecked Sendable {
     private let stopRequested = Atomic<Bool>(false)
     /// From the moment that the loop shuts down: operations are refused.
     private(set) var isShuttingDown = false
+    /// From the moment that the loop has no driver: what belongs to it is used by the jobs in `afterLife` only.
+    private var isClosed = false
+    /// Where jobs go that come after the loop has closed.
+    private let afterLife = AfterLife()
 
     /// Whether it is the executor of the whole process.
     private var isProgramLoop = false
@@ -65,6 +69,8 @@ public final class EventLoop: @unchecked Sendable {
 
     /// The faces that the runtime sees. They hold the loop, so the loop lets go of them when it closes.
     private var faces: (tasks: LoopExecutor, serial: LoopSerialExecutor)?
+    /// The first of them, for other threads.
+    private let sharedTaskFace = Mutex<LoopExecutor?>(nil)
 
     /// Makes a loop for the calling thread, which must be the one that runs it.
     init(configuration: LoopConfiguration) throws(IOError) {
@@ -80,7 +86,9 @@ public final class EventLoop: @unchecked Sendable {
         sliceNanoseconds = configuration.timeSlice.nanosecondsRoundedUp
         batchNanoseconds = configuration.batchTime.nanosecondsRoundedUp
         scheduler.tieBreak = configuration.tieBreak
-        faces = (LoopExecutor(self), LoopSerialExecutor(self))
+        let taskFace = LoopExecutor(self)
+        faces = (taskFace, LoopSerialExecutor(self))
+        sharedTaskFace.withLock { $0 = taskFace }
         offloadPool.deliver = { [unowned self] work in tell(.offloaded(work)) }
         configuration.logger.debug("event loop on \(driver.name): \(driver.reason)")
     }
@@ -136,7 +144,7 @@ public final class EventLoop: @unchecked Sendable {
         while left > 0, let job = scheduler.pop() {
             operationsLeft = configuration.operationBudget
             sliceStart = 0
-            unsafe job.runSynchronously(on: executor)
+            if JobReference(job).isWakeUp { LoopExecutor.runWakeUp(job) } else { unsafe job.runSynchronously(on: executor) }
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
@@ -150,7 +158,8 @@ public final class EventLoop: @unchecked Sendable {
         let workEnd = driver.now
         counters.busyNanoseconds &+= workEnd &- turnStart
         counters.lag.record(workEnd &- turnStart)
-        if scheduler.isEmpty, !stopRequested.load(ordering: .relaxed), inbox.prepareToSleep() {
+        let mayWait = !stopRequested.load(ordering: .relaxed) && (!isShuttingDown || pending.count > 0)
+        if scheduler.isEmpty, mayWait, inbox.prepareToSleep() {
             driver.wait(until: max(timers.earliest, 1))
             inbox.wakeUp()
         } else {
@@ -178,7 +187,7 @@ public final class EventLoop: @unchecked Sendable {
             sliceStart = 0
             let bits = JobReference(job).bits
             eventRing?.record(.started, job: bits, time: driver.now)
-            unsafe job.runSynchronously(on: executor)
+            if JobReference(job).isWakeUp { LoopExecutor.runWakeUp(job) } else { unsafe job.runSynchronously(on: executor) }
             eventRing?.record(.stopped, job: bits, time: driver.now)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
@@ -199,14 +208,15 @@ public final class EventLoop: @unchecked Sendable {
         switch inbox.push(job) {
         case .pushed: break
         case .pushedAndMustWake: driver.wake()
-        case .closed: globalConcurrentExecutor.enqueue(job)  // no task is ever lost
+        case .closed: afterLife.enqueue(job, of: self)
         }
     }
 
     /// From any thread: the runtime wants `job` to run after a while, because the current task goes to sleep.
     func enqueue(_ job: UnownedJob, afterNanoseconds delay: UInt64) {
         guard isOnOwnThread else {
-            tell(.perform { [unowned self] in addSleep(job, delay: delay, sleeper: nil) })
+            let isTold = tell(.perform { [unowned self] in addSleep(job, delay: delay, sleeper: nil) })
+            if !isTold { LoopExecutor.moveSleep(job, nanoseconds: delay) }
             return
         }
         addSleep(job, delay: delay, sleeper: currentTaskReference())
@@ -215,7 +225,8 @@ public final class EventLoop: @unchecked Sendable {
     private func addSleep(_ job: UnownedJob, delay: UInt64, sleeper: JobReference?) {
         let (deadline, overflow) = driver.now.addingReportingOverflow(delay)
         let timer = timers.add(deadline: overflow ? .max - 1 : deadline, target: .job(job), sleeper: sleeper)
-        sleeper?.timerNote = UInt(timer) + 1
+        JobReference(job).isWakeUp = true
+        sleeper?.timerNote = timer &+ 1
     }
 
     /// Puts a job into the ready queue.
@@ -229,7 +240,7 @@ public final class EventLoop: @unchecked Sendable {
         let note = reference.timerNote
         if note != 0 {
             reference.timerNote = 0
-            if timers.isSet(note &- 1, sleeper: reference) { endSleepEarly(TimerWheel.Index(note &- 1)) }
+            if timers.isSet(note &- 1, sleeper: reference) { endSleepEarly(note &- 1) }
         }
         if eventRing != nil { eventRing?.record(.ready, job: reference.bits, time: driver.now) }
         scheduler.push(job)
@@ -241,9 +252,14 @@ public final class EventLoop: @unchecked Sendable {
         if case .job(let job) = timers.remove(timer) { scheduler.push(job) }
     }
 
-    /// From any thread: a message for the loop. Dropped if the loop is closed, when there is nothing left to tell.
-    func tell(_ content: sending InboxMessage.Content) {
-        if inbox.push(content) == .pushedAndMustWake { driver.wake() }
+    /// From any thread: a message for the loop.
+    ///
+    /// - Returns: false if the loop is closed: then the message is dropped.
+    @discardableResult
+    func tell(_ content: sending InboxMessage.Content) -> Bool {
+        let outcome = inbox.push(content)
+        if outcome == .pushedAndMustWake { driver.wake() }
+        return outcome != .closed
     }
 
     private func receive(_ message: InboxMessage) {
@@ -265,8 +281,8 @@ public final class EventLoop: @unchecked Sendable {
     /// - Returns: what the call answered, or a negated errno.
     @inline(__always)
     func perform(_ operation: Operation) async -> Int32 {
-        require(isOnOwnThread, "an operation was begun on another thread than its loop's")
         if isShuttingDown { return -ECANCELED }
+        require(isOnOwnThread, "an operation was begun on another thread than its loop's")
         let id = pending.reserve(unsafe operation.kind)
         // SAFETY: begin and end nest around the one suspension; this function keeps the loop alive meanwhile.
         let cancellation = unsafe rondo_cancellation_begin(
@@ -289,6 +305,11 @@ public final class EventLoop: @unchecked Sendable {
 
     /// As `perform`, but not even cancellation ends it early: for closing what must be closed.
     func performToTheEnd(_ operation: Operation) async -> Int32 {
+        if isClosed {
+            guard case .close(let descriptor) = unsafe operation else { return -ECANCELED }
+            driver.closeNow(descriptor)
+            return 0
+        }
         let id = pending.reserve(unsafe operation.kind)
         return await unsafe withUnsafeContinuation { continuation in
             unsafe begin(operation, as: id, continuation)
@@ -338,7 +359,7 @@ public final class EventLoop: @unchecked Sendable {
     @inline(__always)
     func spendOperation() -> Bool {
         operationsLeft &-= 1
-        return operationsLeft < 0
+        return operationsLeft <= 0
     }
 
     // MARK: Receive buffers
@@ -366,6 +387,7 @@ public final class EventLoop: @unchecked Sendable {
     /// Lets every other ready task go first. On the loop's thread.
     @inline(__always)
     func yieldNow() async {
+        if isClosed { return await Task.yield() }
         await unsafe withUnsafeContinuation { unsafe resumeAfterJob($0) }
     }
 
@@ -431,26 +453,38 @@ public final class EventLoop: @unchecked Sendable {
 
     /// Ends what is unfinished and frees the driver. On the loop's thread, after `runTurns`.
     ///
-    /// The order: operations are cancelled and their tasks run on, until no operation is left; then the loop refuses
-    /// jobs, and those that are ready or asleep move to Swift's own executor; then the pool and the driver close.
+    /// The order: operations are cancelled and their tasks run on, until no operation is left and no job is ready; then
+    /// the loop refuses jobs, and the pool and the driver close. Tasks that sleep, or that never wait, move to Swift's
+    /// own executor.
     func close() {
         isShuttingDown = true
         for id in pending.unfinished { cancel(id) }
-        while pending.count > 0 || !scheduler.isEmpty { turn() }
+        feedStarved()
+        var turnsForReadyJobs = 100
+        while pending.count > 0 || (!scheduler.isEmpty && turnsForReadyJobs > 0) {
+            if pending.count == 0 { turnsForReadyJobs -= 1 }
+            turn()
+        }
+        isClosed = true
         inbox.close { entry in
             switch entry {
             case .job(let job): makeReady(job)
             case .message(let message): receive(message)
             }
         }
-        while let job = scheduler.pop() { globalConcurrentExecutor.enqueue(job) }
         timers.removeAll { target, deadline in
-            if case .job(let job) = target { LoopExecutor.moveSleep(job, nanoseconds: deadline &- min(deadline, turnStart)) }
+            let nanoseconds = deadline &- min(deadline, turnStart)
+            switch target {
+            case .job(let job): LoopExecutor.moveSleep(job, nanoseconds: nanoseconds)
+            case .callback(let callback): callback.loopCloses(nanosecondsLeft: nanoseconds)
+            }
         }
         offloadPool.close()
         driver.close()
+        sharedTaskFace.withLock { $0 = nil }
         faces = nil
         rondo_set_current_loop(nil)
+        while let job = scheduler.pop() { afterLife.enqueue(job, of: self) }
     }
 
     /// The face for tasks.
@@ -461,7 +495,10 @@ public final class EventLoop: @unchecked Sendable {
     }
 
     /// The face for tasks, or nil if the loop has closed. From any thread.
-    var faceForNewTasks: LoopExecutor? { faces?.tasks }
+    var sharedFace: LoopExecutor? { sharedTaskFace.withLock { $0 } }
+
+    /// A face for tasks, even after the loop has closed. From any thread.
+    var faceForNewTasks: LoopExecutor { isOnOwnThread ? taskFace : sharedFace ?? LoopExecutor(self) }
 
     /// The face for actors.
     var serialFace: LoopSerialExecutor {

@@ -60,13 +60,13 @@ final class Inbox: Sendable {
 
     @inline(__always)
     private func push(_ bits: UInt, link: (UInt) -> Void) -> PushOutcome {
-        var below = newest.load(ordering: .relaxed)
+        var below = newest.load(ordering: .acquiring)
         while true {
             if below == Self.closed { return .closed }
             link(below)
             let (exchanged, now) = newest.weakCompareExchange(
                 expected: below, desired: bits,
-                successOrdering: .sequentiallyConsistent, failureOrdering: .relaxed)
+                successOrdering: .sequentiallyConsistent, failureOrdering: .acquiring)
             if exchanged { break }
             below = now
         }

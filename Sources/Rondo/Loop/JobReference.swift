@@ -1,4 +1,5 @@
-// The two words that the Swift runtime gives an executor inside each job, and how to find them without a generic call.
+// The words of a job that are the loop's: those that the Swift runtime gives an executor, found without a generic
+// call, and one that it does not use.
 //
 // `ExecutorJob.withUnsafeExecutorPrivateData` is the public way; it costs a generic call into another module at each
 // step of a queue. The words stand at a fixed place in every job; `LoopExecutor` asks the runtime once, with the first
@@ -6,8 +7,9 @@
 
 import CRondo
 
-/// A job by its address. The loop links ready jobs through the first word and notes a sleeping task's timer in the
-/// second; both belong to the loop from `enqueue` until the job has run, and again while its task waits.
+/// A job by its address. The loop links ready jobs through the first of the executor's words. The runtime clears those
+/// when it enqueues a job (and the voucher's word when a task stops); so what must last while a task sleeps, its timer,
+/// is noted in the word that the runtime reserves and does not use: it stands in every job, zero at first.
 @safe
 struct JobReference {
     private let address: UnsafeMutableRawPointer
@@ -33,7 +35,7 @@ struct JobReference {
         unsafe unsafeBitCast(address, to: UnownedJob.self)
     }
 
-    /// Starts to load what running this job will touch: its own first cache lines, and through `timerNote` those of the
+    /// Starts to load what running this job will touch: its own first cache lines, and through `wokenTask` those of the
     /// task that it will wake.
     @inline(__always)
     func prefetch() {
@@ -46,9 +48,9 @@ struct JobReference {
     func prefetchDeeper() {
         // SAFETY: a job is at least as long as a task's header; whatever the words hold is only used as a hint.
         rondo_prefetch(unsafe address.load(fromByteOffset: Self.resumeContext, as: UInt.self))
-        let woken = timerNote
-        rondo_prefetch(woken)
-        rondo_prefetch(woken &+ 64)
+        let sleeper = wokenTask
+        rondo_prefetch(sleeper)
+        rondo_prefetch(sleeper &+ 64)
     }
 
     /// Where a task keeps the frame that it will resume in; a job of another kind keeps something else there.
@@ -56,6 +58,8 @@ struct JobReference {
 
     /// Where the private words begin.
     static let privateWords = 16
+    /// Where the reserved word is. Its first half holds the timer note, its second whether the job is a wake-up.
+    private static let reservedWord = 48
 
     /// The next job of the queue that this job is in.
     @inline(__always)
@@ -65,14 +69,32 @@ struct JobReference {
         nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.privateWords, as: UInt.self) }
     }
 
-    /// The slot of the timer that the job's task sleeps on. It may be a left-over of anything: the timer must confirm
-    /// that it is this task's.
+    /// The address of the task that a wake-up job in the ready queue will wake; in other jobs anything. Only a hint.
     @inline(__always)
-    var timerNote: UInt {
+    var wokenTask: UInt {
         // SAFETY: as `next`.
         get { unsafe address.load(fromByteOffset: Self.privateWords + 8, as: UInt.self) }
         nonmutating set {
             unsafe address.storeBytes(of: newValue, toByteOffset: Self.privateWords + 8, as: UInt.self)
+        }
+    }
+
+    /// The slot of the timer that the job's task sleeps on. It may be a left-over of anything: the timer must confirm
+    /// that it is this task's.
+    @inline(__always)
+    var timerNote: UInt32 {
+        // SAFETY: every job is 64 bytes at least, and any value of the note does no harm.
+        get { unsafe address.load(fromByteOffset: Self.reservedWord, as: UInt32.self) }
+        nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.reservedWord, as: UInt32.self) }
+    }
+
+    /// Whether the job only wakes a sleeping task: see `LoopExecutor.runWakeUp`.
+    @inline(__always)
+    var isWakeUp: Bool {
+        // SAFETY: as `timerNote`; nobody but the loop writes here.
+        get { unsafe address.load(fromByteOffset: Self.reservedWord + 4, as: UInt32.self) != 0 }
+        nonmutating set {
+            unsafe address.storeBytes(of: newValue ? 1 : 0, toByteOffset: Self.reservedWord + 4, as: UInt32.self)
         }
     }
 }

@@ -14,6 +14,11 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
     @inline(__always)
     func enqueue(_ job: consuming ExecutorJob) { loop.enqueue(UnownedJob(job)) }
 
+    /// Runs a job outside of a loop's turn.
+    func run(_ job: UnownedJob) {
+        if JobReference(job).isWakeUp { Self.runWakeUp(job) } else { unsafe job.runSynchronously(on: asUnownedTaskExecutor()) }
+    }
+
     // A sleep comes as a job that is to run later, and that wakes the sleeper.
 
     func enqueue<C: Clock>(
@@ -33,6 +38,15 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
 }
 
 extension LoopExecutor {
+    /// Runs the job that wakes a sleeping task. It is a task of its own that prefers no executor, so it must be told
+    /// that it runs on none: else it would first move to Swift's own executor, and wake the sleeper from there.
+    @inline(__always)
+    static func runWakeUp(_ job: UnownedJob) { unsafe job.runSynchronously(on: noExecutor) }
+
+    /// The executor of code that belongs to no actor.
+    // SAFETY: an UnownedSerialExecutor is two words, and this one is both zero (SerialExecutorRef::generic).
+    private static let noExecutor = unsafe unsafeBitCast((UInt(0), UInt(0)), to: UnownedSerialExecutor.self)
+
     /// Hands the wake-up of a sleeping task to Swift's own executor, when its loop closes.
     static func moveSleep(_ job: UnownedJob, nanoseconds: UInt64) {
         guard let executor = Task<Never, Never>.defaultExecutor as? any SchedulingExecutor else {

@@ -2,7 +2,7 @@
 public struct LoopStatistics: Sendable {
     /// Passes through the loop's phases.
     public var turns: UInt64 = 0
-    /// Jobs run: stretches of tasks between two `await`s.
+    /// Jobs run: stretches of tasks between two `await`s. Counted at the end of each turn's batch.
     public var jobs: UInt64 = 0
     /// Operations begun.
     public var operations: UInt64 = 0

@@ -124,10 +124,10 @@ final class TimerWheel {
 
     /// Whether this timer is set and `task` sleeps on it. Any index may be asked about.
     @inline(__always)
-    func isSet(_ note: UInt, sleeper task: JobReference) -> Bool {
-        guard unsafe note < UInt(chunks.count << Int(Self.chunkBits)) else { return false }
+    func isSet(_ index: Index, sleeper task: JobReference) -> Bool {
+        guard unsafe Int(index) < chunks.count << Int(Self.chunkBits) else { return false }
         // SAFETY: the index is within the chunks.
-        let node = unsafe pointer(Index(note))
+        let node = unsafe pointer(index)
         return unsafe node.pointee.sleeper == task.bits
     }
 
@@ -150,7 +150,7 @@ final class TimerWheel {
             let target = takeTarget(entry.node)
             fire(target)
             // The scheduler loads the sleeper's memory while it runs the job before.
-            if case .job(let job) = target { JobReference(job).timerNote = sleeper }
+            if case .job(let job) = target { JobReference(job).wokenTask = sleeper }
         }
         due.removeAll(keepingCapacity: due.count <= 65_536)
         updateEarliest()
@@ -351,4 +351,7 @@ final class TimerWheel {
 class TimerCallback {
     /// On the loop's thread.
     func fire() { crash("a timer callback without an action") }
+
+    /// On the loop's thread: the loop closes, and the timer will not fire.
+    func loopCloses(nanosecondsLeft: UInt64) {}
 }

@@ -168,6 +168,10 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
             queue.retryTimer = nil
             if queue.isBusy { queue.arm() }
         }
+        override func loopCloses(nanosecondsLeft: UInt64) {
+            queue.retryTimer = nil
+            queue.note(failure: ECANCELED)
+        }
     }
 
     /// Stops accepting and closes what nobody took. Returns when the kernel is through with the descriptor.

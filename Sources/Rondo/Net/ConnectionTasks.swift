@@ -25,7 +25,7 @@ final class ConnectionTasks: @unchecked Sendable {
         nonisolated(unsafe) let body = body
         tasks[slot] = loop.startTask {
             await unsafe body()
-            if loop.isOnOwnThread { self.end(slot) } else { loop.tell(.perform { self.end(slot) }) }
+            await loop.onLoop { self.end(slot) }
         }
     }
 

@@ -165,7 +165,9 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     }
 
     func bufferMayBeFree() {
-        if unsafe waiter != nil { arm() }
+        guard unsafe waiter != nil else { return }
+        arm()
+        if end != nil { resume(returning: true) }
     }
 
     /// Ends receiving for good: whoever reads gets the end, unread bytes are given back. Returns when the kernel is

@@ -29,11 +29,10 @@ public final class TCPListener: @unchecked Sendable {
         if isClosed { return }
         let queue = queue
         let (descriptor, loop) = (descriptor, loop)
-        let isHandedOver = loop.detach {
+        loop.detach {
             await queue.close()
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
         }
-        if !isHandedOver { loop.driver.closeNow(descriptor) }
     }
 
     /// Listens on `address`.

@@ -36,11 +36,10 @@ public final class TCPStream: @unchecked Sendable {
         if isClosed { return }
         let queue = received
         let (descriptor, loop) = (descriptor, loop)
-        let isHandedOver = loop.detach {
+        loop.detach {
             await queue.close()
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
         }
-        if !isHandedOver { loop.driver.closeNow(descriptor) }
     }
 
     // MARK: Connecting
@@ -189,8 +188,15 @@ public final class TCPStream: @unchecked Sendable {
     private func send(_ start: UnsafeRawPointer, count: Int) async throws(IOError) {
         guard loop.isOnOwnThread else {
             nonisolated(unsafe) let start = unsafe start
-            return try await loop.onLoop { () async throws(IOError) in try await unsafe self.send(start, count: count) }
+            return try await loop.onLoop { () async throws(IOError) in
+                try await unsafe self.sendOnLoop(start, count: count)
+            }
         }
+        try await unsafe sendOnLoop(start, count: count)
+    }
+
+    @inline(__always)
+    private func sendOnLoop(_ start: UnsafeRawPointer, count: Int) async throws(IOError) {
         if loop.spendOperation() { await loop.yieldNow() }
         if isClosed { throw error("write to", .closed) }
         if isSending { throw error("write to", .busy) }
@@ -228,7 +234,7 @@ public final class TCPStream: @unchecked Sendable {
         if isSending {
             // A peer that never reads would hold the sender for ever.
             _ = await unsafe loop.performToTheEnd(.shutdown(descriptor, how: Int32(SHUT_RDWR)))
-            await unsafe withUnsafeContinuation { unsafe closer = $0 }
+            if isSending { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
         }
         _ = await unsafe loop.performToTheEnd(.close(descriptor))
     }

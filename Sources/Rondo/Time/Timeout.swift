@@ -94,6 +94,14 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
         unsafe task?.cancel()
     }
 
+    override func loopCloses(nanosecondsLeft: UInt64) {
+        timer = nil
+        loop.detach { [self] in
+            try? await Task.sleep(for: .nanoseconds(Int64(clamping: nanosecondsLeft)))
+            if unsafe task != nil { fire() }
+        }
+    }
+
     /// Takes the timer back. The task is used no more after this.
     func stop() async {
         await loop.onLoop { [self] in

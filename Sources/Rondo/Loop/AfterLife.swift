@@ -1,0 +1,37 @@
+// No task is ever lost: those that outlive their loop go on here, on Swift's own executor, still one at a time, as
+// what they share with the loop's objects demands.
+
+import Synchronization
+
+/// Runs the jobs of a loop that has closed.
+final class AfterLife: Sendable {
+    private struct State {
+        var jobs: [UnownedJob] = []
+        /// Whether a task is there that runs them.
+        var isRunning = false
+    }
+    private let state = Mutex(State())
+
+    /// From any thread.
+    func enqueue(_ job: UnownedJob, of loop: EventLoop) {
+        let mustStart = state.withLock { state in
+            state.jobs.append(job)
+            defer { state.isRunning = true }
+            return !state.isRunning
+        }
+        if mustStart { Task.detached { [self] in await run(on: LoopExecutor(loop)) } }
+    }
+
+    private func run(on face: LoopExecutor) async {
+        while true {
+            let jobs = state.withLock { state in
+                if state.jobs.isEmpty { state.isRunning = false }
+                defer { state.jobs = [] }
+                return state.jobs
+            }
+            if jobs.isEmpty { return }
+            for job in jobs { face.run(job) }
+            await Task.yield()
+        }
+    }
+}

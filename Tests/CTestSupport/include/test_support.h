@@ -1,0 +1,16 @@
+// What the tests need of the C library and Swift's Glibc module does not show.
+#ifndef TEST_SUPPORT_H
+#define TEST_SUPPORT_H
+
+#include <stddef.h>
+
+// Bytes that malloc has given out and not got back, all arenas together.
+size_t test_allocated_bytes(void);
+
+// pipe2 with O_CLOEXEC: both ends into `ends`; 0, or -1.
+int test_pipe(int ends[2]);
+
+// The kernel's number of the calling thread.
+int test_thread_id(void);
+
+#endif

@@ -1,0 +1,76 @@
+import SystemPackage
+
+@testable import Rondo
+
+/// A driver that passes everything on to a real one, counts, and can be stopped before it waits.
+final class SpyDriver: Driver {
+    /// What the test sees of it, from any thread.
+    final class Report: @unchecked Sendable {
+        // SAFETY: `beforeWait` belongs to the loop's thread.
+        let wakes = Counter()
+        let submissions = Counter()
+        let cancels = Counter()
+        /// Called once, the next time that the loop is about to wait with nothing to do.
+        var beforeWait: (() -> Void)?
+    }
+
+    private let base: any Driver
+    private let report: Report
+
+    init(_ base: any Driver, _ report: Report) {
+        self.base = base
+        self.report = report
+    }
+
+    var name: String { base.name }
+    var reason: String { base.reason }
+    var now: UInt64 { base.now }
+    var receiveBuffers: ReceiveBuffers { base.receiveBuffers }
+    var systemCalls: UInt64 { base.systemCalls }
+
+    func submit(_ operation: Rondo.Operation, as id: OperationID) {
+        report.submissions.add()
+        unsafe base.submit(operation, as: id)
+    }
+
+    func cancel(_ id: OperationID) {
+        report.cancels.add()
+        base.cancel(id)
+    }
+
+    func wait(until deadline: UInt64) {
+        if deadline != 0, let action = report.beforeWait {
+            report.beforeWait = nil
+            action()
+        }
+        base.wait(until: deadline)
+    }
+
+    func nextCompletion() -> Completion? { base.nextCompletion() }
+
+    func wake() {
+        report.wakes.add()
+        base.wake()
+    }
+
+    func close() { base.close() }
+    func openSocket(for address: SocketAddress) throws(Errno) -> Descriptor { try base.openSocket(for: address) }
+    func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {
+        try base.listen(socket, on: address, backlog: backlog)
+    }
+    func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try base.localAddress(of: socket) }
+    func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try base.peerAddress(of: socket) }
+    func closeNow(_ descriptor: Descriptor) { base.closeNow(descriptor) }
+}
+
+extension LoopConfiguration {
+    /// Puts a spy before the driver.
+    mutating func spy(_ report: SpyDriver.Report) {
+        let (kind, make) = (driver, makeDriver)
+        makeDriver = { (pool) throws(IOError) in
+            let base =
+                if let make { try make(pool) } else { try DriverChoice.make(forced: kind).makeDriver(offload: pool) }
+            return SpyDriver(base, report)
+        }
+    }
+}

@@ -1,0 +1,146 @@
+// The worlds that every test body runs in: the same body, once on each driver. A test is a synchronous function:
+//
+//     @Test(arguments: World.allCases) func something(world: World) throws {
+//         try world.run { … }
+//     }
+//
+// After each run the loop must have let go of everything: operations, timers, receive buffers, descriptors.
+
+import Glibc
+import Synchronization
+import Testing
+
+@testable import Rondo
+
+/// A driver that test bodies run on.
+enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible {
+    case uring
+
+    /// Those with the kernel behind them: for tests that need real files, sockets of the kernel or `/proc`.
+    static let real = allCases.filter { $0.driver != nil }
+
+    /// The driver of a real world.
+    var driver: DriverKind? {
+        switch self {
+        case .uring: .uring
+        }
+    }
+
+    var testDescription: String { rawValue }
+
+    /// How a loop of this world is configured.
+    var configuration: LoopConfiguration {
+        var configuration = LoopConfiguration()
+        configuration.driver = driver
+        return configuration
+    }
+
+    /// Runs `body` on a new loop of this world, on the calling thread, and checks that the loop leaves nothing behind.
+    @discardableResult
+    func run<T: Sendable>(
+        _ adjust: (inout LoopConfiguration) -> Void = { _ in }, sourceLocation: SourceLocation = #_sourceLocation,
+        _ body: sending @escaping () async throws -> T
+    ) throws -> T {
+        var configuration = configuration
+        adjust(&configuration)
+        let before = KernelObjects()
+        let witness = Witness()
+        // SAFETY: sent to this function, which sends it on to the one task of the loop.
+        nonisolated(unsafe) let body = body
+        let result = Result {
+            try EventLoop.run(configuration: configuration) {
+                witness.loop = EventLoop.current
+                return try await unsafe body()
+            }
+        }
+        witness.check(sourceLocation)
+        weak let rest = witness.loop
+        witness.loop = nil
+        // Tasks that outlive their loop keep hold of the counter that wakes it.
+        before.check(ignoring: rest == nil ? [] : ["anon_inode:[eventfd]"], sourceLocation)
+        return try result.get()
+    }
+
+    /// As `run`, on a thread of its own: for tests that need Swift's own executor meanwhile, whose threads a
+    /// synchronous test would hold.
+    @discardableResult
+    func runElsewhere<T: Sendable>(
+        _ adjust: @escaping @Sendable (inout LoopConfiguration) -> Void = { _ in },
+        sourceLocation: SourceLocation = #_sourceLocation, _ body: sending @escaping () async throws -> T
+    ) async throws -> T {
+        // SAFETY: sent to this function, which sends it on to the one thread.
+        nonisolated(unsafe) let body = body
+        return try await withCheckedThrowingContinuation { continuation in
+            Thread.start {
+                continuation.resume(
+                    with: Result { try run(adjust, sourceLocation: sourceLocation) { try await unsafe body() } })
+            }
+        }
+    }
+}
+
+/// Keeps hold of a test's loop, to look at it when it has closed.
+private final class Witness: @unchecked Sendable {
+    // SAFETY: written on the loop's thread, which is also the thread that reads it after the loop has ended.
+    var loop: EventLoop?
+
+    func check(_ sourceLocation: SourceLocation) {
+        guard let loop else { return }
+        let statistics = loop.currentStatistics
+        #expect(statistics.pendingOperations == 0, "operations left behind", sourceLocation: sourceLocation)
+        #expect(statistics.timers == 0, "timers left behind", sourceLocation: sourceLocation)
+        #expect(statistics.readyJobs == 0, "ready jobs left behind", sourceLocation: sourceLocation)
+        #expect(
+            loop.driver.receiveBuffers.lentSlices == 0, "receive buffers left behind", sourceLocation: sourceLocation)
+    }
+}
+
+/// The process's sockets, rings, event counters, directories and temporary files, to be compared before and after.
+///
+/// Only what loops make is counted: the test library opens pipes and files of its own whenever it likes. A run that
+/// overlaps with another one says nothing; the suites below ``LoopSuites`` never do.
+struct KernelObjects {
+    private static let active = Mutex<(running: Int, started: Int)>((0, 0))
+    private let open: [String: Int]
+    private let ticket: Int?
+
+    init() {
+        ticket = Self.active.withLock { active in
+            active.running += 1
+            active.started += 1
+            return active.running == 1 ? active.started : nil
+        }
+        open = Self.count()
+    }
+
+    /// Compares with what is open now.
+    func check(ignoring ignored: Set<String>, _ sourceLocation: SourceLocation) {
+        let wasAlone = Self.active.withLock { active in
+            active.running -= 1
+            return active.started == ticket
+        }
+        if !wasAlone { return }
+        let now = Self.count()
+        for kind in Set(now.keys).union(open.keys) where !ignored.contains(kind) {
+            #expect(now[kind] == open[kind], "left behind: \(kind)", sourceLocation: sourceLocation)
+        }
+    }
+
+    /// What the process has open, by what it is.
+    static func count() -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for name in names(in: "/proc/self/fd") {
+            guard let target = linkTarget("/proc/self/fd/\(name)") else { continue }
+            for kind in ["socket:", "anon_inode:[io_uring]", "anon_inode:[eventfd]", "anon_inode:[eventpoll]"]
+            where target.hasPrefix(kind) {
+                counts[kind, default: 0] += 1
+            }
+            if target.hasPrefix(TemporaryFolder.prefix) { counts["files", default: 0] += 1 }
+        }
+        return counts
+    }
+}
+
+/// The parent of every suite that runs loops: they run one at a time, so that descriptors can be counted, and so that
+/// Swift's own executor always has a free thread.
+@Suite(.serialized) enum LoopSuites {}

@@ -1,0 +1,2 @@
+import Rondo
+@main struct TakeoverProbe: RondoProgram { func run() async throws { print("ok start") } }
