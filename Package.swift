@@ -37,10 +37,23 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
-        .target(name: "RondoTesting", dependencies: ["Rondo"], swiftSettings: settings),
+        .target(name: "CRondoTesting"),
+        .target(
+            name: "RondoTesting",
+            dependencies: [
+                "CRondo", "CRondoTesting", "Rondo",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .executableTarget(
             name: "RondoCommand",
             dependencies: ["Rondo", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: settings),
-        .testTarget(name: "RondoTests", dependencies: ["Rondo", "RondoTesting"], swiftSettings: settings),
+        .testTarget(
+            name: "RondoTests",
+            dependencies: [
+                "CRondo", "Rondo", "RondoTesting",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
     ])

@@ -57,13 +57,16 @@ final class UringDriver: KernelDriver {
         do throws(Errno) {
             _ = try checked(unsafe rondo_uring_register(ring.fd, RONDO_REGISTER_PBUF_RING, &registration, 1))
         } catch {
-            Glibc.close(wakeDescriptor)
             unsafe munmap(memory, bufferRingLength)
             throw error
         }
         unsafe receiveBuffers.attach(ring: bufferRing)
         armWake()
     }
+
+    /// A thread that is about to wake the loop holds it, and so the driver, but may come after `close()`: by then the
+    /// descriptor's number must not be a stranger's.
+    deinit { Glibc.close(wakeDescriptor) }
 
     var systemCalls: UInt64 { ring.enters }
 
@@ -211,7 +214,6 @@ final class UringDriver: KernelDriver {
 
     func close() {
         receiveBuffers.detachRing()
-        Glibc.close(wakeDescriptor)
         // SAFETY: nothing is pending, so the kernel takes no buffer from the ring any more.
         unsafe munmap(bufferRing, bufferRingLength)
     }

@@ -46,6 +46,8 @@ public final class EventLoop: @unchecked Sendable {
     /// Tasks that yielded in the running job: they become ready as soon as it has stopped.
     private var yielded: UnsafeContinuation<Void, Never>?
     private var moreYielded: [UnsafeContinuation<Void, Never>] = unsafe []
+    /// Wake-up jobs of sleeps that have ended early. The task that slept is ready, so the loop does not wait now.
+    private var endedSleeps: [UnownedJob] = []
     /// Who waits for a receive buffer to become free.
     private var starved: [any BufferWaiter] = []
     private var counters = LoopStatistics()
@@ -110,10 +112,11 @@ public final class EventLoop: @unchecked Sendable {
     /// Makes ready what has waited for a time that has come.
     @inline(__always)
     private func fire() {
+        if !endedSleeps.isEmpty { runEndedSleeps() }
         if timers.earliest > turnStart { return }
         timers.advance(to: turnStart) { target in
             switch target {
-            case .job(let job): makeReady(job)
+            case .job(let job): LoopExecutor.runWakeUp(job)
             case .callback(let callback): callback.fire()
             }
         }
@@ -198,7 +201,11 @@ public final class EventLoop: @unchecked Sendable {
     /// From any thread: the runtime wants `job` to run after a while, because the current task goes to sleep.
     func enqueue(_ job: UnownedJob, afterNanoseconds delay: UInt64) {
         guard isOnOwnThread else {
-            tell(.perform { [unowned self] in addSleep(job, delay: delay, sleeper: nil) })
+            switch inbox.push(.perform { [unowned self] in addSleep(job, delay: delay, sleeper: nil) }) {
+            case .pushed: break
+            case .pushedAndMustWake: driver.wake()
+            case .closed: LoopExecutor.moveSleep(job, nanoseconds: delay)  // no task is ever lost
+            }
             return
         }
         addSleep(job, delay: delay, sleeper: currentTaskReference())
@@ -227,10 +234,16 @@ public final class EventLoop: @unchecked Sendable {
         scheduler.push(job)
     }
 
-    /// A task that sleeps became ready before its time: it was cancelled. Its wake-up job runs now, finds that nobody
-    /// waits, and frees itself; else it would stay until the deadline.
+    /// A task that sleeps became ready before its time: it was cancelled. Its wake-up job runs in the next turn, finds
+    /// that nobody waits, and frees itself; else it would stay until the deadline.
     private func endSleepEarly(_ timer: TimerWheel.Index) {
-        if case .job(let job) = timers.remove(timer) { scheduler.push(job) }
+        if case .job(let job) = timers.remove(timer) { endedSleeps.append(job) }
+    }
+
+    private func runEndedSleeps() {
+        let jobs = endedSleeps
+        endedSleeps.removeAll(keepingCapacity: true)
+        for job in jobs { LoopExecutor.runWakeUp(job) }
     }
 
     /// From any thread: a message for the loop. Dropped if the loop is closed, when there is nothing left to tell.
@@ -298,6 +311,7 @@ public final class EventLoop: @unchecked Sendable {
         let id = pending.reserve(unsafe operation.kind)
         pending.attach(id, sink: sink)
         unsafe driver.submit(operation, as: id)
+        if isShuttingDown { cancel(id) }
         return id
     }
 
@@ -399,13 +413,19 @@ public final class EventLoop: @unchecked Sendable {
     func close() {
         isShuttingDown = true
         for id in pending.unfinished { cancel(id) }
-        while pending.count > 0 || !scheduler.isEmpty { turn() }
+        // A task that does nothing but yield would keep the loop for ever.
+        var turnsLeft = 1000
+        while pending.count > 0 || (!scheduler.isEmpty && turnsLeft > 0) {
+            turn()
+            turnsLeft -= 1
+        }
         inbox.close { entry in
             switch entry {
             case .job(let job): makeReady(job)
             case .message(let message): receive(message)
             }
         }
+        runEndedSleeps()
         while let job = scheduler.pop() { globalConcurrentExecutor.enqueue(job) }
         timers.removeAll { target, deadline in
             if case .job(let job) = target { LoopExecutor.moveSleep(job, nanoseconds: deadline &- min(deadline, turnStart)) }

@@ -1,11 +1,12 @@
-// The two words that the Swift runtime gives an executor inside each job, and how to find them without a generic call.
+// The words inside each job that the loop uses, and how to find them without a generic call.
 //
-// `ExecutorJob.withUnsafeExecutorPrivateData` is the public way; it costs a generic call into another module at each
-// step of a queue. The words stand at a fixed place in every job; `LoopExecutor` asks the runtime once, with the first
-// job, whether they still do.
+// Two are the executor's own: `ExecutorJob.withUnsafeExecutorPrivateData` is the public way to them, but costs a generic
+// call into another module at each step of a queue. They stand at a fixed place in every job; `LoopExecutor` asks the
+// runtime once, with the first job, whether they still do. The runtime clears both when it enqueues a task, so what
+// must outlive a wait (the note of a sleeping task's timer) stands in a word that it reserves and never uses.
 
-/// A job by its address. The loop links ready jobs through the first word and notes a sleeping task's timer in the
-/// second; both belong to the loop from `enqueue` until the job has run, and again while its task waits.
+/// A job by its address. The loop links ready jobs through the first of the executor's words, which is the loop's from
+/// `enqueue` until the job runs, and notes a sleeping task's timer in the reserved word.
 @safe
 struct JobReference {
     private let address: UnsafeMutableRawPointer
@@ -42,15 +43,17 @@ struct JobReference {
         nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.privateWords, as: UInt.self) }
     }
 
+    /// The reserved word (`Job::Reserved`): zero in a new job, and left alone by the runtime.
+    private static let reservedWord = 48
+
     /// The slot of the timer that the job's task sleeps on. It may be a left-over of anything: the timer must confirm
     /// that it is this task's.
     @inline(__always)
     var timerNote: UInt {
-        // SAFETY: as `next`.
-        get { unsafe address.load(fromByteOffset: Self.privateWords + 8, as: UInt.self) }
-        nonmutating set {
-            unsafe address.storeBytes(of: newValue, toByteOffset: Self.privateWords + 8, as: UInt.self)
-        }
+        // SAFETY: every job has this word. Should it mean something one day, then the note is confirmed wrongly by no
+        // timer, and the tests of cancelled sleeps fail.
+        get { unsafe address.load(fromByteOffset: Self.reservedWord, as: UInt.self) }
+        nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.reservedWord, as: UInt.self) }
     }
 }
 

@@ -33,6 +33,16 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
 }
 
 extension LoopExecutor {
+    /// Runs the wake-up job of a sleep, which resumes the sleeper.
+    ///
+    /// The job is a task of the runtime's own that prefers no executor. Run on the loop's face it would leave at once
+    /// for Swift's own threads and wake the sleeper from there; run on no executor in particular, as those threads
+    /// do, it stays.
+    static func runWakeUp(_ job: UnownedJob) {
+        // SAFETY: two zero words are the runtime's "no executor in particular" (SerialExecutorRef::generic).
+        unsafe job.runSynchronously(on: unsafeBitCast((0, 0) as (Int, Int), to: UnownedSerialExecutor.self))
+    }
+
     /// Hands the wake-up of a sleeping task to Swift's own executor, when its loop closes.
     static func moveSleep(_ job: UnownedJob, nanoseconds: UInt64) {
         guard let executor = Task<Never, Never>.defaultExecutor as? any SchedulingExecutor else {
