@@ -37,7 +37,14 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
-        .target(name: "RondoTesting", dependencies: ["Rondo"], swiftSettings: settings),
+        .target(name: "CRondoTesting"),
+        .target(
+            name: "RondoTesting",
+            dependencies: [
+                "CRondo", "CRondoTesting", "Rondo",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .executableTarget(
             name: "RondoCommand",
             dependencies: [
@@ -57,7 +64,7 @@ let package = Package(
         .testTarget(
             name: "RondoTests",
             dependencies: [
-                "Rondo", "RondoTesting", "CTestSupport", "TakeoverProbe",
+                "CRondo", "CTestSupport", "Rondo", "RondoTesting", "TakeoverProbe",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],

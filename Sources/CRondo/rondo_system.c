@@ -51,6 +51,25 @@ void rondo_statx_decode(const struct rondo_statx *raw, struct rondo_file_status 
     status->group = from.stx_gid;
 }
 
+void rondo_statx_encode(const struct rondo_file_status *status, struct rondo_statx *raw) {
+    struct statx to;
+    memset(&to, 0, sizeof to);
+    to.stx_mask = RONDO_STATX_BASIC_STATS;
+    to.stx_blksize = 4096;
+    to.stx_size = status->size;
+    to.stx_blocks = (status->size + 511) / 512;
+    to.stx_ino = status->inode;
+    to.stx_dev_major = (uint32_t)(status->device >> 32);
+    to.stx_dev_minor = (uint32_t)status->device;
+    to.stx_mtime.tv_sec = status->modified_seconds;
+    to.stx_mtime.tv_nsec = status->modified_nanoseconds;
+    to.stx_mode = (uint16_t)status->mode;
+    to.stx_nlink = status->links;
+    to.stx_uid = status->owner;
+    to.stx_gid = status->group;
+    memcpy(raw, &to, sizeof to);
+}
+
 int rondo_statx_call(int directory, const char *path, int flags, struct rondo_statx *raw) {
     return result_or_errno(syscall(SYS_statx, directory, path, flags, RONDO_STATX_BASIC_STATS, raw));
 }

@@ -640,7 +640,7 @@ struct DriverContractTests {
     @Test(arguments: DriverWorld.usable)
     func queuedFileOperationIsCancelled(_ world: DriverWorld) throws {
         let harness = try DriverHarness(world, threads: 1)
-        let gate = Gate()
+        let gate = PoolGate()
         let blocker = OffloadWork { gate.wait() }
         let blocking = unsafe harness.start(.offload(Unmanaged.passUnretained(blocker)))
         // The pool is busy: what needs it waits in its queue.
@@ -799,7 +799,7 @@ private struct SplitMix {
 
 /// Holds a thread until it is opened.
 @safe
-private final class Gate: @unchecked Sendable {
+private final class PoolGate: @unchecked Sendable {
     // SAFETY: the semaphore is made for several threads.
     private let semaphore = unsafe rondo_semaphore_create()
     func wait() -> Int32 {

@@ -43,6 +43,8 @@ struct rondo_statx {
 };
 #define RONDO_STATX_BASIC_STATS 0x7ffu
 void rondo_statx_decode(const struct rondo_statx *raw, struct rondo_file_status *status);
+// The reverse, for the simulated file system.
+void rondo_statx_encode(const struct rondo_file_status *status, struct rondo_statx *raw);
 
 // Each answers a value that is not negative, or the negated errno.
 int rondo_statx_call(int directory, const char *path, int flags, struct rondo_statx *raw);

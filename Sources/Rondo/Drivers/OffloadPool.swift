@@ -42,7 +42,7 @@ package final class OffloadWork: @unchecked Sendable {
     }
 
     /// Whether it was taken back. Such work is delivered to nobody.
-    var isCancelled: Bool { state.load(ordering: .acquiring) == .cancelled }
+    package var isCancelled: Bool { state.load(ordering: .acquiring) == .cancelled }
 
     private func exchange(_ expected: State, for desired: State) -> Bool {
         state.compareExchange(expected: expected, desired: desired, ordering: .acquiringAndReleasing).exchanged

@@ -64,6 +64,10 @@ final class UringDriver: KernelDriver {
         armWake()
     }
 
+    /// A thread that is about to wake the loop holds it, and so the driver, but may come after `close()`: by then the
+    /// descriptor's number must not be a stranger's.
+    deinit { Glibc.close(wakeDescriptor) }
+
     var systemCalls: UInt64 { ring.enters }
 
     private func armWake() {
@@ -207,9 +211,6 @@ final class UringDriver: KernelDriver {
         // Only a counter at its limit of 2^64 − 2 could refuse.
         _ = rondo_eventfd_signal(wakeDescriptor)
     }
-
-    // A thread that found the loop about to wait may still be about to wake it: so the descriptor lives on.
-    deinit { Glibc.close(wakeDescriptor) }
 
     func close() {
         receiveBuffers.detachRing()

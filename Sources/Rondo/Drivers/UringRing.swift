@@ -84,7 +84,7 @@ final class UringRing {
     deinit { unmap() }
 
     /// Gives the ring back to the kernel; nothing but `deinit` may follow.
-    mutating func close() {
+    func close() {
         unmap()
         fd = -1
     }

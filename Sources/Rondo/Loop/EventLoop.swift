@@ -53,6 +53,8 @@ public final class EventLoop: @unchecked Sendable {
     /// Tasks that yielded in the running job: they become ready as soon as it has stopped.
     private var yielded: UnsafeContinuation<Void, Never>?
     private var moreYielded: [UnsafeContinuation<Void, Never>] = unsafe []
+    /// Wake-up jobs of sleeps that have ended early. The task that slept is ready, so the loop does not wait now.
+    private var endedSleeps: [UnownedJob] = []
     /// Who waits for a receive buffer to become free.
     private var starved: [any BufferWaiter] = []
     private var counters = LoopStatistics()
@@ -129,7 +131,7 @@ public final class EventLoop: @unchecked Sendable {
         if timers.earliest > turnStart { return }
         timers.advance(to: turnStart) { target in
             switch target {
-            case .job(let job): makeReady(job)
+            case .job(let job): LoopExecutor.runWakeUp(job)
             case .callback(let callback): callback.fire()
             }
         }
@@ -138,13 +140,18 @@ public final class EventLoop: @unchecked Sendable {
     /// Runs ready jobs until none is left or the batch budget is used up.
     @inline(__always)
     private func run() {
-        if eventRing != nil { return runObserved() }
+        if eventRing == nil { runBatch() } else { runObserved() }
+        if !endedSleeps.isEmpty { runEndedSleeps() }
+    }
+
+    @inline(__always)
+    private func runBatch() {
         let executor = unsafe taskFace.asUnownedTaskExecutor()
         var left = configuration.batchJobs
         while left > 0, let job = scheduler.pop() {
             operationsLeft = configuration.operationBudget
             sliceStart = 0
-            if JobReference(job).isWakeUp { LoopExecutor.runWakeUp(job) } else { unsafe job.runSynchronously(on: executor) }
+            unsafe job.runSynchronously(on: executor)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
@@ -187,7 +194,7 @@ public final class EventLoop: @unchecked Sendable {
             sliceStart = 0
             let bits = JobReference(job).bits
             eventRing?.record(.started, job: bits, time: driver.now)
-            if JobReference(job).isWakeUp { LoopExecutor.runWakeUp(job) } else { unsafe job.runSynchronously(on: executor) }
+            unsafe job.runSynchronously(on: executor)
             eventRing?.record(.stopped, job: bits, time: driver.now)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
@@ -225,7 +232,6 @@ public final class EventLoop: @unchecked Sendable {
     private func addSleep(_ job: UnownedJob, delay: UInt64, sleeper: JobReference?) {
         let (deadline, overflow) = driver.now.addingReportingOverflow(delay)
         let timer = timers.add(deadline: overflow ? .max - 1 : deadline, target: .job(job), sleeper: sleeper)
-        JobReference(job).isWakeUp = true
         sleeper?.timerNote = timer &+ 1
     }
 
@@ -246,10 +252,16 @@ public final class EventLoop: @unchecked Sendable {
         scheduler.push(job)
     }
 
-    /// A task that sleeps became ready before its time: it was cancelled. Its wake-up job runs now, finds that nobody
-    /// waits, and frees itself; else it would stay until the deadline.
+    /// A task that sleeps became ready before its time: it was cancelled. Its wake-up job runs in this turn, finds
+    /// that nobody waits, and frees itself; else it would stay until the deadline.
     private func endSleepEarly(_ timer: TimerWheel.Index) {
-        if case .job(let job) = timers.remove(timer) { scheduler.push(job) }
+        if case .job(let job) = timers.remove(timer) { endedSleeps.append(job) }
+    }
+
+    private func runEndedSleeps() {
+        let jobs = endedSleeps
+        endedSleeps.removeAll(keepingCapacity: true)
+        for job in jobs { LoopExecutor.runWakeUp(job) }
     }
 
     /// From any thread: a message for the loop.
@@ -338,6 +350,7 @@ public final class EventLoop: @unchecked Sendable {
         let id = pending.reserve(unsafe operation.kind)
         pending.attach(id, sink: sink)
         unsafe driver.submit(operation, as: id)
+        if isShuttingDown { cancel(id) }
         return id
     }
 
@@ -472,6 +485,7 @@ public final class EventLoop: @unchecked Sendable {
             case .message(let message): receive(message)
             }
         }
+        runEndedSleeps()
         timers.removeAll { target, deadline in
             let nanoseconds = deadline &- min(deadline, turnStart)
             switch target {

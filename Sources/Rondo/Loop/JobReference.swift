@@ -1,15 +1,14 @@
-// The words of a job that are the loop's: those that the Swift runtime gives an executor, found without a generic
-// call, and one that it does not use.
+// The words inside each job that the loop uses, and how to find them without a generic call.
 //
-// `ExecutorJob.withUnsafeExecutorPrivateData` is the public way; it costs a generic call into another module at each
-// step of a queue. The words stand at a fixed place in every job; `LoopExecutor` asks the runtime once, with the first
-// job, whether they still do.
+// Two are the executor's own: `ExecutorJob.withUnsafeExecutorPrivateData` is the public way to them, but costs a generic
+// call into another module at each step of a queue. They stand at a fixed place in every job; `LoopExecutor` asks the
+// runtime once, with the first job, whether they still do. The runtime clears both when it enqueues a task, so what
+// must outlive a wait (the note of a sleeping task's timer) stands in a word that it reserves and never uses.
 
 import CRondo
 
-/// A job by its address. The loop links ready jobs through the first of the executor's words. The runtime clears those
-/// when it enqueues a job (and the voucher's word when a task stops); so what must last while a task sleeps, its timer,
-/// is noted in the word that the runtime reserves and does not use: it stands in every job, zero at first.
+/// A job by its address. The loop links ready jobs through the first of the executor's words, which is the loop's from
+/// `enqueue` until the job runs, and notes a sleeping task's timer in the reserved word.
 @safe
 struct JobReference {
     private let address: UnsafeMutableRawPointer
@@ -35,8 +34,7 @@ struct JobReference {
         unsafe unsafeBitCast(address, to: UnownedJob.self)
     }
 
-    /// Starts to load what running this job will touch: its own first cache lines, and through `wokenTask` those of the
-    /// task that it will wake.
+    /// Starts to load what running this job will touch: its own first cache lines.
     @inline(__always)
     func prefetch() {
         rondo_prefetch(bits)
@@ -48,9 +46,6 @@ struct JobReference {
     func prefetchDeeper() {
         // SAFETY: a job is at least as long as a task's header; whatever the words hold is only used as a hint.
         rondo_prefetch(unsafe address.load(fromByteOffset: Self.resumeContext, as: UInt.self))
-        let sleeper = wokenTask
-        rondo_prefetch(sleeper)
-        rondo_prefetch(sleeper &+ 64)
     }
 
     /// Where a task keeps the frame that it will resume in; a job of another kind keeps something else there.
@@ -58,7 +53,7 @@ struct JobReference {
 
     /// Where the private words begin.
     static let privateWords = 16
-    /// Where the reserved word is. Its first half holds the timer note, its second whether the job is a wake-up.
+    /// Where the word is that the runtime reserves (`Job::Reserved`): zero in a new job, and left alone.
     private static let reservedWord = 48
 
     /// The next job of the queue that this job is in.
@@ -69,16 +64,6 @@ struct JobReference {
         nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.privateWords, as: UInt.self) }
     }
 
-    /// The address of the task that a wake-up job in the ready queue will wake; in other jobs anything. Only a hint.
-    @inline(__always)
-    var wokenTask: UInt {
-        // SAFETY: as `next`.
-        get { unsafe address.load(fromByteOffset: Self.privateWords + 8, as: UInt.self) }
-        nonmutating set {
-            unsafe address.storeBytes(of: newValue, toByteOffset: Self.privateWords + 8, as: UInt.self)
-        }
-    }
-
     /// The slot of the timer that the job's task sleeps on. It may be a left-over of anything: the timer must confirm
     /// that it is this task's.
     @inline(__always)
@@ -86,16 +71,6 @@ struct JobReference {
         // SAFETY: every job is 64 bytes at least, and any value of the note does no harm.
         get { unsafe address.load(fromByteOffset: Self.reservedWord, as: UInt32.self) }
         nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.reservedWord, as: UInt32.self) }
-    }
-
-    /// Whether the job only wakes a sleeping task: see `LoopExecutor.runWakeUp`.
-    @inline(__always)
-    var isWakeUp: Bool {
-        // SAFETY: as `timerNote`; nobody but the loop writes here.
-        get { unsafe address.load(fromByteOffset: Self.reservedWord + 4, as: UInt32.self) != 0 }
-        nonmutating set {
-            unsafe address.storeBytes(of: newValue ? 1 : 0, toByteOffset: Self.reservedWord + 4, as: UInt32.self)
-        }
     }
 }
 

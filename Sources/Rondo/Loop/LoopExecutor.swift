@@ -16,7 +16,7 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
 
     /// Runs a job outside of a loop's turn.
     func run(_ job: UnownedJob) {
-        if JobReference(job).isWakeUp { Self.runWakeUp(job) } else { unsafe job.runSynchronously(on: asUnownedTaskExecutor()) }
+        unsafe job.runSynchronously(on: asUnownedTaskExecutor())
     }
 
     // A sleep comes as a job that is to run later, and that wakes the sleeper.
@@ -38,14 +38,15 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
 }
 
 extension LoopExecutor {
-    /// Runs the job that wakes a sleeping task. It is a task of its own that prefers no executor, so it must be told
-    /// that it runs on none: else it would first move to Swift's own executor, and wake the sleeper from there.
-    @inline(__always)
-    static func runWakeUp(_ job: UnownedJob) { unsafe job.runSynchronously(on: noExecutor) }
-
-    /// The executor of code that belongs to no actor.
-    // SAFETY: an UnownedSerialExecutor is two words, and this one is both zero (SerialExecutorRef::generic).
-    private static let noExecutor = unsafe unsafeBitCast((UInt(0), UInt(0)), to: UnownedSerialExecutor.self)
+    /// Runs the wake-up job of a sleep, which resumes the sleeper.
+    ///
+    /// The job is a task of the runtime's own that prefers no executor. Run on the loop's face it would leave at once
+    /// for Swift's own threads and wake the sleeper from there; run on no executor in particular, as those threads
+    /// do, it stays.
+    static func runWakeUp(_ job: UnownedJob) {
+        // SAFETY: two zero words are the runtime's "no executor in particular" (SerialExecutorRef::generic).
+        unsafe job.runSynchronously(on: unsafeBitCast((0, 0) as (Int, Int), to: UnownedSerialExecutor.self))
+    }
 
     /// Hands the wake-up of a sleeping task to Swift's own executor, when its loop closes.
     static func moveSleep(_ job: UnownedJob, nanoseconds: UInt64) {

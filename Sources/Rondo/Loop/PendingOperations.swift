@@ -126,11 +126,11 @@ final class PendingOperations {
         }
     }
 
-    /// Notes that the waiting task wants no more of it.
+    /// Notes that the waiting task wants no more of it. A close goes on: its descriptor would stay open.
     func cancel(_ id: OperationID) -> CancelAction {
         guard let entry = unsafe find(id) else { return .none }
         // SAFETY: find answers an entry of the table.
-        if unsafe entry.pointee.isCancelled { return .none }
+        if unsafe entry.pointee.isCancelled || entry.pointee.kind == .close { return .none }
         unsafe entry.pointee.isCancelled = true
         guard unsafe entry.pointee.isSubmitted else { return .none }
         if let work = unsafe entry.pointee.work { return unsafe .takeBack(work) }

@@ -146,11 +146,7 @@ final class TimerWheel {
             recycle(entry.node)
             if wasRemoved { continue }
             count -= 1
-            let sleeper = unsafe pointer(entry.node).pointee.sleeper
-            let target = takeTarget(entry.node)
-            fire(target)
-            // The scheduler loads the sleeper's memory while it runs the job before.
-            if case .job(let job) = target { JobReference(job).wokenTask = sleeper }
+            fire(takeTarget(entry.node))
         }
         due.removeAll(keepingCapacity: due.count <= 65_536)
         updateEarliest()
@@ -161,7 +157,13 @@ final class TimerWheel {
     private func prefetch(after position: Int) {
         // SAFETY: nodes of due timers stay where they are.
         if position + 8 < due.count { rondo_prefetch(UInt(bitPattern: unsafe pointer(due[position + 8].node))) }
-        if position + 4 < due.count { rondo_prefetch(unsafe pointer(due[position + 4].node).pointee.target) }
+        if position + 4 < due.count {
+            let node = unsafe pointer(due[position + 4].node)
+            rondo_prefetch(unsafe node.pointee.target)
+            rondo_prefetch(unsafe node.pointee.target &+ 64)
+            rondo_prefetch(unsafe node.pointee.sleeper)
+            rondo_prefetch(unsafe node.pointee.sleeper &+ 64)
+        }
     }
 
     private func collectDue(to now: UInt64) {

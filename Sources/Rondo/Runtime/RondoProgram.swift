@@ -72,7 +72,7 @@ extension EventLoop {
     private static func openStandardDescriptors() {
         while true {
             let descriptor = unsafe open("/dev/null", O_RDONLY)
-            if descriptor > STDERR_FILENO { _ = close(descriptor) }
+            if descriptor > STDERR_FILENO { _ = Glibc.close(descriptor) }
             if descriptor < 0 || descriptor > STDERR_FILENO { return }
         }
     }

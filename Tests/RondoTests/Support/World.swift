@@ -8,13 +8,14 @@
 
 import Glibc
 import Synchronization
+import RondoTesting
 import Testing
 
 @testable import Rondo
 
 /// A driver that test bodies run on.
 enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible {
-    case uring
+    case uring, epoll, simulated
 
     /// Those with the kernel behind them: for tests that need real files, sockets of the kernel or `/proc`.
     static let real = allCases.filter { $0.driver != nil }
@@ -23,6 +24,8 @@ enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible
     var driver: DriverKind? {
         switch self {
         case .uring: .uring
+        case .epoll: .epoll
+        case .simulated: nil
         }
     }
 
@@ -47,11 +50,19 @@ enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible
         let witness = Witness()
         // SAFETY: sent to this function, which sends it on to the one task of the loop.
         nonisolated(unsafe) let body = body
+        let watched: () async throws -> T = {
+            witness.loop = EventLoop.current
+            return try await unsafe body()
+        }
+        // SAFETY: as `body`.
+        nonisolated(unsafe) let main = watched
         let result = Result {
-            try EventLoop.run(configuration: configuration) {
-                witness.loop = EventLoop.current
-                return try await unsafe body()
-            }
+            if driver != nil { return try EventLoop.run(configuration: configuration) { try await unsafe main() } }
+            var options = SimulationOptions()
+            options.loop = configuration
+            // Many tests are about the order in which the loop runs its jobs.
+            options.order = .firstInFirstOut
+            return try Simulation.run(options: options) { _ in try await unsafe main() }
         }
         witness.check(sourceLocation)
         weak let rest = witness.loop

@@ -1,0 +1,132 @@
+// The simulated world as a driver. Time stands still while jobs run, and jumps while the loop waits: to the loop's
+// deadline or to the next simulated event, whichever is first. So hours pass in milliseconds, and a run depends on
+// nothing but the program and the seed.
+
+import CRondo
+import Glibc
+import Rondo
+import SystemPackage
+
+@safe
+final class SimulatedDriver: Driver {
+    let name = "simulated"
+    let reason: String
+
+    private let world: SimulatedWorld
+    private let network: SimulatedNetwork
+    private let files: SimulatedFiles
+    /// Ends a wait from another thread.
+    private let bell = SimulationBell()
+    /// Told once when nothing can happen any more.
+    private let onStuck: (SimulationFailure.Cause) -> Void
+    private var isStuck = false
+
+    init(
+        world: SimulatedWorld, network: SimulatedNetwork, files: SimulatedFiles,
+        onStuck: @escaping (SimulationFailure.Cause) -> Void
+    ) {
+        self.world = world
+        self.network = network
+        self.files = files
+        self.onStuck = onStuck
+        reason = "a simulation with seed \(world.seed)"
+    }
+
+    var now: UInt64 { world.now }
+    var receiveBuffers: ReceiveBuffers { world.receiveBuffers }
+    var systemCalls: UInt64 { 0 }
+
+    // MARK: Operations
+
+    func submit(_ operation: Operation, as id: OperationID) {
+        let begun = unsafe world.begin(operation, as: id)
+        switch unsafe operation {
+        case .nothing: world.complete(begun, 0)
+        case .accept, .connect, .receive, .send, .shutdown: network.begin(begun)
+        case .open, .read, .write, .synchronize, .status, .list: files.begin(begun)
+        case .close(let descriptor):
+            begun.step = world.after(files.latency()) { [unowned self] in
+                world.complete(begun, close(descriptor) ? 0 : -EBADF)
+            }
+        case .offload(let work): unsafe beginOffload(begun, work)
+        }
+    }
+
+    /// The call runs here, on the loop's thread, when its time has come.
+    private func beginOffload(_ operation: SimulatedOperation, _ work: Unmanaged<OffloadWork>) {
+        // SAFETY: the waiting task owns the work; it is retained here because the loop may take it back, which ends
+        // the operation without telling the driver.
+        let work = unsafe work.takeUnretainedValue()
+        work.operation = operation.id
+        let delay = world.offloadNumbers.nanoseconds(in: world.options.offloadLatency)
+        operation.step = world.after(delay) { [unowned self] in
+            if work.isCancelled { return world.forget(operation) }
+            work.run()
+            world.complete(operation, work.result)
+        }
+    }
+
+    func cancel(_ id: OperationID) { world.cancel(id) }
+
+    /// Closes a descriptor; false if it is not open.
+    private func close(_ descriptor: Descriptor) -> Bool {
+        guard let object = world.descriptors.close(descriptor) else { return false }
+        require(
+            object.operations == 0,
+            "\(object.description) was closed with \(object.operations) operation(s) on it under way")
+        object.close()
+        return true
+    }
+
+    // MARK: Time
+
+    func wait(until deadline: UInt64) {
+        if world.trace.stepCount > world.options.stepLimit { stuck(.stepLimit(world.options.stepLimit)) }
+        world.happen()
+        if deadline == 0 { return }
+        while !world.hasCompletions {
+            if bell.takeRing() { return }
+            let next = min(world.events.nextTime() ?? .max, deadline)
+            if next == .max { return waitForNothing() }
+            if next > world.now { world.advance(to: next) }
+            world.happen()
+            if world.now >= deadline { break }
+        }
+        let limit = world.options.timeLimit.nanosecondsRoundedUp
+        if world.now - SimulatedWorld.startTime > limit { stuck(.timeLimit(world.options.timeLimit)) }
+    }
+
+    /// No timer, no event: only another thread could go on.
+    private func waitForNothing() {
+        if world.options.allowsForeignThreads { return bell.waitForRing() }
+        let cause = SimulationFailure.Cause.deadlock(pending: world.pending)
+        if isStuck { crash("a simulation that had failed came to a standstill while it was ended: \(cause)") }
+        stuck(cause)
+    }
+
+    private func stuck(_ cause: SimulationFailure.Cause) {
+        if isStuck { return }
+        isStuck = true
+        onStuck(cause)
+    }
+
+    func nextCompletion() -> Completion? { world.takeCompletion() }
+
+    func wake() { bell.ring() }
+
+    func close() {}
+
+    // MARK: Calls that are answered at once
+
+    func openSocket(for address: SocketAddress) throws(Errno) -> Descriptor { try network.openSocket() }
+
+    func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {
+        try network.listen(socket, on: address, backlog: Int(backlog))
+    }
+
+    func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try network.localAddress(of: socket) }
+
+    func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try network.peerAddress(of: socket) }
+
+    func closeNow(_ descriptor: Descriptor) { _ = close(descriptor) }
+}

@@ -1,0 +1,68 @@
+// What becomes of tasks that are not done when their loop ends.
+
+import Glibc
+import RondoTesting
+import Synchronization
+import Testing
+
+@testable import Rondo
+
+@Suite(.timeLimit(.minutes(5))) struct LoopClosingTests {
+    @Test func aTaskThatOutlivesItsLoopGoesOn() async throws {
+        let (stream, source) = AsyncStream.makeStream(of: Void.self)
+        try Simulation.run(seed: 1) { _ in
+            let loop = EventLoop.current!
+            _ = Task(executorPreference: loop.executor) {
+                try? await Task.sleep(for: .microseconds(1))
+                // From here on it runs on Swift's own threads, and sleeps there.
+                for _ in 0..<10 { try? await Task.sleep(for: .zero) }
+                await Task.yield()
+                source.finish()
+            }
+            while loop.currentStatistics.timers == 0 { await EventLoop.yield() }
+        }
+        for await _ in stream {}
+    }
+
+    @Test func aTaskThatOnlyYieldsDoesNotKeepTheLoop() async throws {
+        let isOver = Flag()
+        let (stream, source) = AsyncStream.makeStream(of: Void.self)
+        try Simulation.run(seed: 1) { _ in
+            _ = Task(executorPreference: EventLoop.current!.executor) {
+                while !isOver.value.load(ordering: .relaxed) { await EventLoop.yield() }
+                source.finish()
+            }
+        }
+        isOver.value.store(true, ordering: .relaxed)
+        for await _ in stream {}
+    }
+
+    @Test func whatIsBegunWhileTheLoopClosesEnds() throws {
+        let results = Log<Int32>()
+        try Simulation.explore(seeds: 0..<20) { simulation in
+            let listener = try Raw.listen(80)
+            _ = Task(executorPreference: EventLoop.current!.executor) {
+                for _ in 0..<3 { results.add(await Raw.accept(listener).answers.next().result) }
+            }
+            // The body returns while the task waits.
+            while Raw.loop.currentStatistics.pendingOperations == 0 { await EventLoop.yield() }
+        }
+        #expect(results.entries == [Int32](repeating: -ECANCELED, count: 60))
+    }
+
+    @Test func operationsOfATaskAreRefusedWhileTheLoopCloses() throws {
+        let results = Log<Int32>()
+        try Simulation.run(seed: 1) { simulation in
+            simulation.files.write("/f", "x")
+            _ = Task(executorPreference: EventLoop.current!.executor) {
+                for _ in 0..<3 { results.add(await Raw.open("/f", O_RDONLY)) }
+            }
+            while Raw.loop.currentStatistics.pendingOperations == 0 { await EventLoop.yield() }
+        }
+        #expect(results.entries.dropFirst() == [-ECANCELED, -ECANCELED])
+    }
+}
+
+private final class Flag: Sendable {
+    let value = Atomic<Bool>(false)
+}
