@@ -7,13 +7,13 @@ import Testing
 
 extension LoopSuites {
     @Suite struct LoopLifeTests {
-        @Test(arguments: World.allCases) func answersWhatItsBodyAnswers(world: World) throws {
+        @Test(arguments: World.real) func answersWhatItsBodyAnswers(world: World) throws {
             #expect(try world.run { 7 } == 7)
             #expect(throws: TimeoutError(limit: .zero)) { try world.run { throw TimeoutError(limit: .zero) } }
             #expect(EventLoop.current == nil)
         }
 
-        @Test(arguments: World.allCases) func unfinishedOperationsAreCancelled(world: World) throws {
+        @Test(arguments: World.real) func unfinishedOperationsAreCancelled(world: World) throws {
             let outcomes = Journal<IOError.Cause?>()
             try world.run {
                 let pair = try await connectedPair()
@@ -26,7 +26,7 @@ extension LoopSuites {
         }
 
         /// What a task does after its operation was cancelled is still done on the loop.
-        @Test(arguments: World.allCases) func tasksCleanUpWhileTheLoopCloses(world: World) throws {
+        @Test(arguments: World.real) func tasksCleanUpWhileTheLoopCloses(world: World) throws {
             let steps = Journal<String>()
             try world.run {
                 let pair = try await connectedPair()
