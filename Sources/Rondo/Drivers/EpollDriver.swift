@@ -5,11 +5,12 @@
 // - Edge-triggered, a socket is registered once, and an event comes when something arrives or room appears, not while
 //   it is there. So the driver keeps the readiness: it is true from an event until a call answers EAGAIN. What is
 //   ready at EPOLL_CTL_ADD counts as an edge, so the first call may come before the registration or after it.
-// - A receive that fills less than its memory has emptied the socket: whatever comes later is a new edge. It proves
+// - A receive that fills less than its memory has emptied the socket: whatever comes later is a new edge. That proves
 //   nothing if the end or an error is already known (EPOLLRDHUP, EPOLLHUP, EPOLLERR: their edge is past, and the
-//   bytes before them are read first) or urgent data is about (EPOLLPRI: TCP stops a receive at its mark).
-// - A send that EAGAIN answered, or that was cut short, is followed by an EPOLLOUT edge. A cut-short send is tried again
-//   until EAGAIN, as nothing documents that it proves the buffer full.
+//   bytes before them are read first) or urgent data is about (EPOLLPRI: TCP ends a receive at its mark). Unix
+//   sockets that carry descriptors would be a third case; Rondo has none.
+// - After EAGAIN a send is told by an EPOLLOUT edge when there is room. A send that was cut short is tried again until
+//   EAGAIN, as nothing documents that it proves the buffer full.
 // - A stream socket that was never connected is EPOLLHUP. So a connecting socket is registered after connect(), which
 //   answers EINPROGRESS; EPOLLOUT, EPOLLERR or EPOLLHUP then says that SO_ERROR has the outcome.
 // - accept(2) hands over errors of the new connection (ECONNABORTED, EPROTO…): they say nothing of the listener.
