@@ -413,11 +413,11 @@ public final class EventLoop: @unchecked Sendable {
     func close() {
         isShuttingDown = true
         for id in pending.unfinished { cancel(id) }
-        // A task that does nothing but yield would keep the loop for ever.
-        var turnsLeft = 1000
-        while pending.count > 0 || (!scheduler.isEmpty && turnsLeft > 0) {
+        // A task that does nothing but yield would keep the loop for ever; one whose operation has just ended cleans up.
+        var idleTurns = 0
+        while pending.count > 0 || (!scheduler.isEmpty && idleTurns < 1000) {
+            idleTurns = pending.count > 0 ? 0 : idleTurns + 1
             turn()
-            turnsLeft -= 1
         }
         inbox.close { entry in
             switch entry {
