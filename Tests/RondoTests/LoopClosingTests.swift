@@ -50,6 +50,28 @@ import Testing
         #expect(results.entries == [Int32](repeating: -ECANCELED, count: 60))
     }
 
+    /// However long the loop takes to close, a task whose operation has ended stays to clean up.
+    @Test func aTaskCleansUpAfterALongShutdown() throws {
+        var options = SimulationOptions()
+        options.loop.batchJobs = 1  // a turn for each job
+        let simulation = try Simulation.run(seed: 1, options: options) { simulation in
+            simulation.files.write("/f", "x")
+            let loop = EventLoop.current!
+            let file = await Raw.open("/f", O_RDONLY).descriptor
+            _ = Task(executorPreference: loop.executor) {
+                // Time stands still while somebody is ready, so the read is pending for all these turns.
+                _ = await Raw.read(file, 1)
+                await Raw.close(file)
+            }
+            while loop.currentStatistics.pendingOperations == 0 { await EventLoop.yield() }
+            _ = Task(executorPreference: loop.executor) {
+                for _ in 0..<3000 { await EventLoop.yield() }
+            }
+            return simulation
+        }
+        #expect(simulation.openDescriptors.isEmpty)
+    }
+
     @Test func operationsOfATaskAreRefusedWhileTheLoopCloses() throws {
         let results = Log<Int32>()
         try Simulation.run(seed: 1) { simulation in

@@ -473,9 +473,10 @@ public final class EventLoop: @unchecked Sendable {
         isShuttingDown = true
         for id in pending.unfinished { cancel(id) }
         feedStarved()
-        var turnsForReadyJobs = 100
-        while pending.count > 0 || (!scheduler.isEmpty && turnsForReadyJobs > 0) {
-            if pending.count == 0 { turnsForReadyJobs -= 1 }
+        // A task that does nothing but yield would keep the loop for ever; one whose operation has just ended cleans up.
+        var idleTurns = 0
+        while pending.count > 0 || (!scheduler.isEmpty && idleTurns < 100) {
+            idleTurns = pending.count > 0 ? 0 : idleTurns + 1
             turn()
         }
         isClosed = true
