@@ -41,9 +41,8 @@ public struct FileStatus: Hashable, Sendable {
         group = status.group
     }
 
-    /// The status of what a path names.
+    /// The status of what a path names. A symbolic link stands for what it points to.
     ///
-    /// - Parameter followingLinks: whether a symbolic link stands for what it points to.
     /// - Throws: `IOError`: `stat /none: No such file or directory`.
     public static func of(_ path: FilePath) async throws(IOError) -> FileStatus {
         let loop = EventLoop.required(for: "FileStatus.of")
