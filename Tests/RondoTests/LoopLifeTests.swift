@@ -96,7 +96,8 @@ extension LoopSuites {
         @Test(arguments: World.real) func objectsOutliveTheirLoop(world: World) async throws {
             let folder = TemporaryFolder()
             let gate = Gate()
-            let task = try await world.runElsewhere {
+            let before = KernelObjects.count()
+            let task = try await world.runElsewhere(objectsOutliveIt: true) {
                 let pair = try await connectedPair()
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let file = try await File.open(FilePath("\(folder.path)/file"), .replace())
@@ -117,6 +118,9 @@ extension LoopSuites {
             }
             gate.open()
             let causes = try await task.value
+            let after = KernelObjects.count()
+            #expect(after["socket:"] == before["socket:"])
+            #expect(after["files"] == before["files"])
             #expect(causes == Array(repeating: IOError.Cause.cancelled, count: 4))
         }
 

@@ -148,8 +148,9 @@ package enum UringProbe {
 
 extension DriverChoice {
     /// Makes the driver that was chosen, on the thread that will use it.
-    package func makeDriver(offload: OffloadPool) throws(IOError) -> any Driver {
-        let buffers = ReceiveBuffers()
+    package func makeDriver(
+        offload: OffloadPool, receiveBuffers buffers: ReceiveBuffers = ReceiveBuffers()
+    ) throws(IOError) -> any Driver {
         do throws(Errno) {
             switch kind {
             case .uring: return try UringDriver(choice: self, receiveBuffers: buffers, offload: offload)

@@ -75,11 +75,12 @@ public final class File: @unchecked Sendable {
     /// - Returns: how many bytes were read; 0 at the end of the file.
     @unsafe
     public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) async throws(IOError) -> Int {
+        let position = try checkedOffset(offset, "read")
         guard let start = buffer.baseAddress else { return 0 }
         let count = buffer.count
         nonisolated(unsafe) let target = unsafe start
         return try await run("read") { file in
-            await unsafe file.loop.perform(.read(file.descriptor, target, count: count, offset: UInt64(offset)))
+            await unsafe file.loop.perform(.read(file.descriptor, target, count: count, offset: position))
         }
     }
 
@@ -100,12 +101,13 @@ public final class File: @unchecked Sendable {
 
     /// Writes all of `bytes` at `offset`.
     public func write(_ bytes: RawSpan, at offset: Int64) async throws(IOError) {
+        let position = try checkedOffset(offset, "write")
         // SAFETY: the span is borrowed until this function returns, which is after the last completion.
         let buffer = unsafe bytes.withUnsafeBytes { unsafe $0 }
         var written = 0
         while written < buffer.count {
             nonisolated(unsafe) let rest = unsafe buffer.baseAddress! + written
-            let (count, at) = (buffer.count - written, UInt64(offset) + UInt64(written))
+            let (count, at) = (buffer.count - written, position + UInt64(written))
             written += try await run("write") { file in
                 await unsafe file.loop.perform(.write(file.descriptor, rest, count: count, offset: at))
             }
@@ -147,6 +149,11 @@ public final class File: @unchecked Sendable {
             if running > 0 { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
         }
+    }
+
+    private func checkedOffset(_ offset: Int64, _ operation: String) throws(IOError) -> UInt64 {
+        if offset >= 0 { return UInt64(offset) }
+        throw IOError(operation, path.string, .invalid("offset \(offset) is before the file's beginning"))
     }
 
     /// Runs one operation on the loop's thread, with the file kept open meanwhile.

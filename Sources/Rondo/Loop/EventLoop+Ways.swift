@@ -108,7 +108,12 @@ extension EventLoop {
     private func hop<Value: Sendable, Failure: Error>(
         _ body: @Sendable () async throws(Failure) -> Value
     ) async throws(Failure) -> Value {
-        try await withTaskExecutorPreference(faceForNewTasks) { () async throws(Failure) -> Value in try await body() }
+        // A closure that stays where its caller is would not go to the preferred executor. One that does nothing but
+        // call `body` would not either: Swift 6.3.1 takes the hop out, though `body` stays where it is called.
+        try await withTaskExecutorPreference(faceForNewTasks) { @concurrent () async throws(Failure) -> Value in
+            require(isOnOwnThread || isClosed, "a task on its way to this event loop did not arrive")
+            return try await body()
+        }
     }
 }
 

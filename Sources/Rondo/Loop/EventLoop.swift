@@ -35,7 +35,7 @@ public final class EventLoop: @unchecked Sendable {
     /// From the moment that the loop shuts down: operations are refused.
     private(set) var isShuttingDown = false
     /// From the moment that the loop has no driver: what belongs to it is used by the jobs in `afterLife` only.
-    private var isClosed = false
+    private(set) var isClosed = false
     /// Where jobs go that come after the loop has closed.
     private let afterLife = AfterLife()
 
@@ -81,7 +81,10 @@ public final class EventLoop: @unchecked Sendable {
         if let makeDriver = configuration.makeDriver {
             driver = try makeDriver(offloadPool)
         } else {
-            driver = try DriverChoice.make(forced: configuration.driver).makeDriver(offload: offloadPool)
+            let limit = configuration.receiveBufferLimit
+            let buffers = ReceiveBuffers(initialCount: min(16, limit), capacity: limit)
+            driver = try DriverChoice.make(forced: configuration.driver)
+                .makeDriver(offload: offloadPool, receiveBuffers: buffers)
         }
         turnStart = driver.now
         timers = TimerWheel(time: driver.now)

@@ -19,6 +19,8 @@ public struct LoopConfiguration: Sendable {
     /// Where the loop reports what it decides.
     public var logger: Logger
 
+    /// The most receive buffers of 32 KB that there may be; a power of two.
+    package var receiveBufferLimit = 4096
     /// Makes the driver instead of what the choice says: the entrance for simulations.
     package var makeDriver: (@Sendable (OffloadPool) throws(IOError) -> any Driver)?
     /// Chooses among ready jobs of a class, given how many there are: for simulations.

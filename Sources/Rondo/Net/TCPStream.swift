@@ -252,9 +252,7 @@ public final class TCPStream: @unchecked Sendable {
     /// This end's address.
     public var localAddress: SocketAddress {
         get throws(IOError) {
-            do throws(Errno) { return try loop.driver.localAddress(of: descriptor) } catch {
-                throw self.error("find the address of", .system(error))
-            }
+            try lookUp("find the address of") { () throws(Errno) in try loop.driver.localAddress(of: descriptor) }
         }
     }
 
@@ -262,10 +260,16 @@ public final class TCPStream: @unchecked Sendable {
     public var peerAddress: SocketAddress {
         get throws(IOError) {
             if let knownPeer { return knownPeer }
-            do throws(Errno) { return try loop.driver.peerAddress(of: descriptor) } catch {
-                throw self.error("find the peer of", .system(error))
-            }
+            return try lookUp("find the peer of") { () throws(Errno) in try loop.driver.peerAddress(of: descriptor) }
         }
+    }
+
+    private func lookUp(
+        _ operation: String, _ body: () throws(Errno) -> SocketAddress
+    ) throws(IOError) -> SocketAddress {
+        // Closed, its descriptor may already be another's.
+        if loop.isOnOwnThread, isClosed { throw IOError(operation, "a TCP stream", .closed) }
+        do throws(Errno) { return try body() } catch { throw IOError(operation, "a TCP stream", .system(error)) }
     }
 
     private func error(_ operation: String, _ cause: IOError.Cause) -> IOError {

@@ -66,11 +66,12 @@ final class SpyDriver: Driver {
 extension LoopConfiguration {
     /// Puts a spy before the driver.
     mutating func spy(_ report: SpyDriver.Report) {
-        let (kind, make) = (driver, makeDriver)
+        let (kind, make, limit) = (driver, makeDriver, receiveBufferLimit)
         makeDriver = { (pool) throws(IOError) in
-            let base =
-                if let make { try make(pool) } else { try DriverChoice.make(forced: kind).makeDriver(offload: pool) }
-            return SpyDriver(base, report)
+            if let make { return SpyDriver(try make(pool), report) }
+            let buffers = ReceiveBuffers(initialCount: min(16, limit), capacity: limit)
+            let choice = try DriverChoice.make(forced: kind)
+            return SpyDriver(try choice.makeDriver(offload: pool, receiveBuffers: buffers), report)
         }
     }
 }
