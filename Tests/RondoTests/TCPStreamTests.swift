@@ -7,7 +7,7 @@ import Testing
 
 extension LoopSuites {
     @Suite struct TCPStreamTests {
-        @Test(arguments: World.allCases, [false, true]) func echoes(world: World, ipv6: Bool) throws {
+        @Test(arguments: World.real, [false, true]) func echoes(world: World, ipv6: Bool) throws {
             try world.run {
                 let pair = try await connectedPair(ipv6: ipv6)
                 #expect(try pair.client.peerAddress == pair.server.localAddress)
@@ -28,7 +28,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.allCases) func manyConnectionsAtOnce(world: World) throws {
+        @Test(arguments: World.real) func manyConnectionsAtOnce(world: World) throws {
             try world.run {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let server = start {
@@ -58,7 +58,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.allCases) func readsInTheSizesThatAreAskedFor(world: World) throws {
+        @Test(arguments: World.real) func readsInTheSizesThatAreAskedFor(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 try await pair.client.write("0123456789")
@@ -78,7 +78,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.allCases) func limitsHold(world: World) throws {
+        @Test(arguments: World.real) func limitsHold(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 try await pair.client.write("0123456789")
@@ -99,7 +99,7 @@ extension LoopSuites {
         }
 
         /// 50 MB to a reader that is slow: TCP's window stops the sender, and the unread bytes stay few.
-        @Test(arguments: World.allCases) func aSlowReaderStopsItsSender(world: World) throws {
+        @Test(arguments: World.real) func aSlowReaderStopsItsSender(world: World) throws {
             try world.run {
                 let (part, parts) = (pattern(100_000), 500)
                 let pair = try await connectedPair()
@@ -126,7 +126,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.allCases) func chunksAreHeldAndDroppedAnywhere(world: World) throws {
+        @Test(arguments: World.real) func chunksAreHeldAndDroppedAnywhere(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 for _ in 0..<100 {
@@ -148,7 +148,7 @@ extension LoopSuites {
 
         // MARK: One reader, one writer
 
-        @Test(arguments: World.allCases) func aSecondReaderIsToldThatAnotherReads(world: World) throws {
+        @Test(arguments: World.real) func aSecondReaderIsToldThatAnotherReads(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 let first = start { try await pair.server.readExactly(5) }
@@ -164,7 +164,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.allCases) func aSecondWriterIsToldThatAnotherWrites(world: World) throws {
+        @Test(arguments: World.real) func aSecondWriterIsToldThatAnotherWrites(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 let first = start { try await pair.client.write([UInt8](repeating: 0, count: 50_000_000)) }

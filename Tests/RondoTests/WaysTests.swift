@@ -12,7 +12,7 @@ extension LoopSuites {
 
         // MARK: In scope
 
-        @Test(arguments: World.allCases) func childTasksRunOnTheLoop(world: World) throws {
+        @Test(arguments: World.real) func childTasksRunOnTheLoop(world: World) throws {
             try world.run {
                 let home = loop
                 @Sendable func isHome() -> Bool { EventLoop.current === home }
@@ -42,7 +42,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.allCases) func sleepersWakeOnTheLoop(world: World) throws {
+        @Test(arguments: World.real) func sleepersWakeOnTheLoop(world: World) throws {
             try world.run {
                 let home = loop
                 let thread = test_thread_id()
@@ -59,7 +59,7 @@ extension LoopSuites {
         }
 
         /// Neither the sleeper nor what wakes it takes a detour over another thread.
-        @Test(arguments: World.allCases) func sleepersAreWokenByTheLoop(world: World) throws {
+        @Test(arguments: World.real) func sleepersAreWokenByTheLoop(world: World) throws {
             let report = SpyDriver.Report()
             try world.run {
                 $0.spy(report)
@@ -73,7 +73,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.allCases) func anAsyncStreamIsReadOnTheLoop(world: World) throws {
+        @Test(arguments: World.real) func anAsyncStreamIsReadOnTheLoop(world: World) throws {
             try world.run {
                 let home = loop
                 let (numbers, feed) = AsyncStream<Int>.makeStream()
