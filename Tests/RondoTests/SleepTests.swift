@@ -114,7 +114,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.allCases) func manyTasksSleep(world: World) throws {
+        @Test(arguments: World.real) func manyTasksSleep(world: World) throws {
             try world.run {
                 let awake = Counter()
                 await withDiscardingTaskGroup { group in
