@@ -94,6 +94,23 @@ extension LoopSuites {
             }
         }
 
+        /// The runtime's wake-up job has a priority of its own: it must not wait behind the task's class.
+        @Test(arguments: World.allCases) func wakingGoesFirstAtEveryPriority(world: World) throws {
+            try world.run {
+                let over = start(priority: TaskPriority(rawValue: 33)) {
+                    let tasks = (0..<100).map { _ in start { try await Task.sleep(for: .seconds(3600)) } }
+                    await settle()
+                    for task in tasks { task.cancel() }
+                    for task in tasks { _ = await task.result }
+                    await settle()
+                    return (statistics.timers, statistics.readyJobs)
+                }
+                let (timers, readyJobs) = try await over.value
+                #expect(timers == 0)
+                #expect(readyJobs == 0)
+            }
+        }
+
         @Test(arguments: World.allCases) func anotherThreadCancelsASleep(world: World) throws {
             try world.run {
                 let tasks = (0..<100).map { _ in start { try await Task.sleep(for: .seconds(3600)) } }

@@ -13,6 +13,9 @@ import Synchronization
 public final class EventLoop: @unchecked Sendable {
     // SAFETY: `configuration`, `inbox`, `driver.wake()` and `stopRequested` may be used by any thread. Everything else
     // belongs to the loop's thread, and every entry asks `isOnOwnThread` first or comes through the inbox.
+    // SAFETY of each `unsafe` below: a job is run once, when the scheduler has given it up; a continuation is taken out
+    // of where it waits before it is resumed, so it is resumed once; what an operation points to is valid until its
+    // last completion (see `Operation`), because the caller of `perform` waits for that.
 
     /// How the loop was configured.
     public let configuration: LoopConfiguration
@@ -40,7 +43,7 @@ public final class EventLoop: @unchecked Sendable {
     private let afterLife = AfterLife()
 
     /// Whether it is the executor of the whole process.
-    private var isProgramLoop = false
+    private(set) var isProgramLoop = false
 
     /// The time at which this turn's wait ended.
     private(set) var turnStart: UInt64
@@ -55,7 +58,7 @@ public final class EventLoop: @unchecked Sendable {
     private var moreYielded: [UnsafeContinuation<Void, Never>] = unsafe []
     /// Who waits for a receive buffer to become free.
     private var starved: [any BufferWaiter] = []
-    private var counters = LoopStatistics()
+    private(set) var counters = LoopStatistics()
     /// Whether the runtime's layout of jobs has been looked at.
     private var isLayoutVerified = false
 
@@ -127,7 +130,7 @@ public final class EventLoop: @unchecked Sendable {
         if timers.earliest > turnStart { return }
         timers.advance(to: turnStart) { target in
             switch target {
-            case .job(let job): makeReady(job)
+            case .job(let job): scheduler.pushWakeUp(job)
             case .callback(let callback): callback.fire()
             }
         }
@@ -142,7 +145,11 @@ public final class EventLoop: @unchecked Sendable {
         while left > 0, let job = scheduler.pop() {
             operationsLeft = configuration.operationBudget
             sliceStart = 0
-            if JobReference(job).isWakeUp { LoopExecutor.runWakeUp(job) } else { unsafe job.runSynchronously(on: executor) }
+            if JobReference(job).isWakeUp {
+                LoopExecutor.runWakeUp(job)
+            } else {
+                unsafe job.runSynchronously(on: executor)
+            }
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
@@ -185,7 +192,11 @@ public final class EventLoop: @unchecked Sendable {
             sliceStart = 0
             let bits = JobReference(job).bits
             events?.record(.started, job: bits, time: driver.now)
-            if JobReference(job).isWakeUp { LoopExecutor.runWakeUp(job) } else { unsafe job.runSynchronously(on: executor) }
+            if JobReference(job).isWakeUp {
+                LoopExecutor.runWakeUp(job)
+            } else {
+                unsafe job.runSynchronously(on: executor)
+            }
             events?.record(.stopped, job: bits, time: driver.now)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
@@ -247,7 +258,7 @@ public final class EventLoop: @unchecked Sendable {
     /// A task that sleeps became ready before its time: it was cancelled. Its wake-up job runs now, finds that nobody
     /// waits, and frees itself; else it would stay until the deadline.
     private func endSleepEarly(_ timer: TimerWheel.Index) {
-        if case .job(let job) = timers.remove(timer) { scheduler.push(job) }
+        if case .job(let job) = timers.remove(timer) { scheduler.pushWakeUp(job) }
     }
 
     /// From any thread: a message for the loop.
@@ -406,13 +417,6 @@ public final class EventLoop: @unchecked Sendable {
         takeOver(with: self)
     }
 
-    /// Starts a task on this loop, with the caller's priority and task-local values.
-    func startTask(_ body: sending @escaping () async -> Void) -> Task<Void, Never> {
-        // A preference is a record in each task: under takeover there is no need for it.
-        if isProgramLoop { return Task { await body() } }
-        return Task(executorPreference: taskFace) { await body() }
-    }
-
     /// Whether the caller runs on the loop's thread.
     @inline(__always)
     package var isOnOwnThread: Bool {
@@ -487,22 +491,4 @@ public final class EventLoop: @unchecked Sendable {
         guard let faces else { crash("this event loop is closed") }
         return faces.serial
     }
-
-    /// What the loop has done, and what it has before it. On the loop's thread.
-    var currentStatistics: LoopStatistics {
-        var statistics = counters
-        statistics.operations = pending.begun
-        statistics.systemCalls = driver.systemCalls
-        statistics.readyJobs = scheduler.count
-        statistics.timers = timers.count
-        statistics.pendingOperations = pending.count
-        statistics.offloadDepth = offloadPool.depth
-        return statistics
-    }
-}
-
-/// Who waits for a receive buffer.
-protocol BufferWaiter: AnyObject {
-    /// Tries again. On the loop's thread.
-    func bufferMayBeFree()
 }

@@ -16,7 +16,9 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
 
     /// Runs a job outside of a loop's turn.
     func run(_ job: UnownedJob) {
-        if JobReference(job).isWakeUp { Self.runWakeUp(job) } else { unsafe job.runSynchronously(on: asUnownedTaskExecutor()) }
+        if JobReference(job).isWakeUp { return Self.runWakeUp(job) }
+        // SAFETY: whoever calls this gives the job up.
+        unsafe job.runSynchronously(on: asUnownedTaskExecutor())
     }
 
     // A sleep comes as a job that is to run later, and that wakes the sleeper.
@@ -40,6 +42,7 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
 extension LoopExecutor {
     /// Runs the job that wakes a sleeping task. It is a task of its own that prefers no executor, so it must be told
     /// that it runs on none: else it would first move to Swift's own executor, and wake the sleeper from there.
+    // SAFETY: whoever calls this gives the job up.
     @inline(__always)
     static func runWakeUp(_ job: UnownedJob) { unsafe job.runSynchronously(on: noExecutor) }
 
@@ -110,6 +113,7 @@ extension LoopExecutor {
     /// Crashes if the runtime's jobs are laid out in another way than `JobReference` believes.
     static func verifyJobLayout(_ job: UnownedJob) {
         let address = JobReference(job).bits
+        // SAFETY: the words are only asked for their place.
         unsafe ExecutorJob(job).withUnsafeExecutorPrivateData { words in
             let offset = UInt(bitPattern: words.baseAddress) - address
             require(
@@ -122,7 +126,8 @@ extension LoopExecutor {
 
 // Takeover.
 
-/// The loop that all of the process runs on. Written once, by `takeOver`, before other threads exist.
+/// The loop that all of the process runs on.
+// SAFETY: written once, by `takeOver`, before other threads exist.
 nonisolated(unsafe) private var programFaces: (main: LoopSerialExecutor, tasks: LoopExecutor)?
 
 private struct ProgramExecutors: ExecutorFactory {
