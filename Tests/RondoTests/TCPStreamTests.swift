@@ -13,7 +13,9 @@ extension LoopSuites {
                 #expect(try pair.client.peerAddress == pair.server.localAddress)
                 #expect(try pair.server.peerAddress == pair.client.localAddress)
                 #expect(try pair.client.localAddress.family == (ipv6 ? .ipv6 : .ipv4))
-                let server = start { while let chunk = try await pair.server.read() { try await pair.server.write(chunk) } }
+                let server = start {
+                    while let chunk = try await pair.server.read() { try await pair.server.write(chunk) }
+                }
                 for count in [1, 64, 1000, 16_384, 100_000] {
                     let bytes = pattern(count)
                     async let sent: Void = pair.client.write(bytes)

@@ -142,22 +142,46 @@ extension LoopSuites {
             try await world.runElsewhere {
                 let actor = PinnedActor(loop)
                 let isOnLoop = await actor.isOnLoop()
+print("DBG 1")
+
                 #expect(isOnLoop)
+print("DBG 2")
+
                 // Called from one of Swift's own threads.
                 let task = Task.detached {
+print("DBG 3")
+
                     #expect(EventLoop.current == nil)
                     let isOnLoop = await actor.isOnLoop()
                     return isOnLoop && EventLoop.current == nil
                 }
                 #expect(await task.value)
+print("DBG 4")
+
                 let echo = Task.detached { try await actor.echo("hello") }
+print("DBG 5")
+
                 let answer = try await echo.value
+print("DBG 6")
+
                 #expect(answer == Array("hello".utf8))
+print("DBG 7")
+
                 let limited = Task.detached { try await actor.limitedSleep() }
+print("DBG 8")
+
                 await #expect(throws: TimeoutError(limit: .milliseconds(1))) { try await limited.value }
+print("DBG 9")
+
                 let offloaded = Task.detached { try await actor.offloaded() }
+print("DBG 10")
+
                 let isElsewhere = try await offloaded.value
+print("DBG 11")
+
                 #expect(isElsewhere)
+print("DBG 12")
+
             }
         }
 
@@ -215,7 +239,7 @@ extension LoopSuites {
             }
 
             func limitedSleep() async throws {
-                try await withTimeout(.milliseconds(1)) { try await Task.sleep(for: .seconds(3600)) }
+                print("DBG in"); try await withTimeout(.milliseconds(1)) { print("DBG op", EventLoop.current === self.loop);  try await Task.sleep(for: .seconds(3600)) }
             }
 
             func offloaded() async throws -> Bool { try await offload { EventLoop.current == nil } }

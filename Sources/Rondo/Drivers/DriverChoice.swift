@@ -73,7 +73,7 @@ package enum UringProbe {
         private var hint: String {
             switch errno {
             case .notPermitted where step == "io_uring_setup":
-                " (kernel.io_uring_disabled is \(sysctlSetting), or a seccomp profile denies it, as Docker's default does)"
+                " (kernel.io_uring_disabled is \(sysctlSetting), or a seccomp profile denies it, as Docker's does)"
             case .noFunction: " (the kernel is built without io_uring, or a seccomp profile hides it)"
             case .invalidArgument: " (Rondo's ring needs Linux 6.1 or later)"
             case .noMemory: " (raise the limit of locked memory: ulimit -l)"
@@ -82,8 +82,8 @@ package enum UringProbe {
         }
 
         private var sysctlSetting: String {
-            guard let fd = try? checked(unsafe rondo_openat(AT_FDCWD, "/proc/sys/kernel/io_uring_disabled", O_RDONLY, 0))
-            else { return "not there" }
+            let path = "/proc/sys/kernel/io_uring_disabled"
+            guard let fd = try? checked(unsafe rondo_openat(AT_FDCWD, path, O_RDONLY, 0)) else { return "not there" }
             defer { Glibc.close(fd) }
             var digit: UInt8 = 0
             // SAFETY: reads one byte into one byte.

@@ -29,6 +29,7 @@ extension KernelDriver {
 
     package func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {
         try set(socket, level: SOL_SOCKET, option: SO_REUSEADDR, to: 1)
+        // SAFETY: the address outlives the call, here and in the calls below.
         try systemCall { unsafe address.withSockaddr { unsafe bind(socket.rawValue, $0, $1) } }
         try systemCall { Glibc.listen(socket.rawValue, backlog) }
     }
@@ -47,6 +48,7 @@ extension KernelDriver {
 
     private func set(_ socket: Descriptor, level: Int32, option: Int32, to value: Int32) throws(Errno) {
         var value = value
+        // SAFETY: the value outlives the call, which is told its size.
         try systemCall {
             unsafe setsockopt(socket.rawValue, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
         }

@@ -52,8 +52,8 @@ package final class OffloadWork: @unchecked Sendable {
 /// A bounded pool of threads for blocking calls. Threads start when there is work for them, and end with the pool.
 @safe
 package final class OffloadPool: @unchecked Sendable {
-    // SAFETY: `submit`, `threads` and `idleHint` belong to the loop's thread; the queue between is atomic; what the
-    // workers share stands behind their mutex.
+    // SAFETY: the semaphore lives as long as the pool, which its threads hold. `submit` and `threads` belong to the
+    // loop's thread; the queue between is atomic; what the workers share stands behind their mutex.
 
     /// The most threads there may be.
     package let threadLimit: Int

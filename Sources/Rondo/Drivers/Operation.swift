@@ -63,6 +63,7 @@ package enum Operation {
     }
 
     package var kind: Kind {
+        // SAFETY: looks at the case only, here and below.
         switch unsafe self {
         case .nothing: .nothing
         case .accept: .accept
@@ -83,6 +84,7 @@ package enum Operation {
 
     /// The descriptor that it works on, if it has one.
     package var descriptor: Descriptor? {
+        // SAFETY: no pointer is looked at.
         switch unsafe self {
         case .accept(let descriptor), .connect(let descriptor, _), .receive(let descriptor),
             .send(let descriptor, _, _), .shutdown(let descriptor, _), .read(let descriptor, _, _, _),

@@ -26,6 +26,12 @@ package struct BufferSlice {
     package static let none = BufferSlice(buffer: .max, offset: 0, count: 0)
 }
 
+/// Who waits for a receive buffer.
+protocol BufferWaiter: AnyObject {
+    /// Tries again. On the loop's thread.
+    func bufferMayBeFree()
+}
+
 /// A driver's receive buffers. All calls come from the loop's thread.
 @safe
 package final class ReceiveBuffers {

@@ -12,7 +12,8 @@ public import SystemPackage
 @safe
 public final class File: @unchecked Sendable {
     // SAFETY: `loop`, `path` and `descriptor` never change. The rest belongs to the loop's thread, and each method goes
-    // there before it touches anything.
+    // there before it touches anything. What an operation points to is kept by the method that waits for it; the closer
+    // is taken out of its property before it is resumed.
 
     /// How a file is to be opened.
     public struct OpenMode: Sendable {
@@ -73,6 +74,7 @@ public final class File: @unchecked Sendable {
     ///
     /// - Parameter buffer: memory that stays valid until this returns.
     /// - Returns: how many bytes were read; 0 at the end of the file.
+    // SAFETY: the caller keeps the memory until this returns, which is after the last completion.
     @unsafe
     public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) async throws(IOError) -> Int {
         let position = try checkedOffset(offset, "read")

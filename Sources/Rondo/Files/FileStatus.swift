@@ -9,14 +9,17 @@ public struct FileStatus: Hashable, Sendable {
         case regular, directory, symbolicLink, socket, pipe, characterDevice, blockDevice, unknown
     }
 
+    /// What it is.
     public var kind: Kind
     /// Bytes.
     public var size: Int64
+    /// Who may read, write and run it.
     public var permissions: FilePermissions
     /// When the content was last changed, as time since 1970 began.
     public var modified: Duration
     /// Together with `device` the file's identity.
     public var inode: UInt64
+    /// The file system that it is on.
     public var device: UInt64
     /// How many names it has.
     public var links: Int

@@ -49,6 +49,7 @@ extension EventLoop {
     /// ```
     ///
     /// The loop must outlive the actor.
+    // SAFETY: who pins an actor to a loop keeps the loop, as it says above.
     @safe
     public var unownedExecutor: UnownedSerialExecutor { unsafe serialFace.asUnownedSerialExecutor() }
 
@@ -122,10 +123,32 @@ extension EventLoop {
     static func required(for purpose: StaticString) -> EventLoop {
         guard let current else {
             crash(
-                "\(purpose) was called outside of an event loop: call it in a RondoProgram, in EventLoop.run { }, or in "
-                    + "withEventLoop { }")
+                "\(purpose) was called outside of an event loop: call it in a RondoProgram, in EventLoop.run { }, or "
+                    + "in withEventLoop { }")
         }
         return current
+    }
+
+    /// What the loop has done, and what it has before it. On the loop's thread.
+    var currentStatistics: LoopStatistics {
+        var statistics = counters
+        statistics.operations = pending.begun
+        statistics.systemCalls = driver.systemCalls
+        statistics.readyJobs = scheduler.count
+        statistics.timers = timers.count
+        statistics.pendingOperations = pending.count
+        statistics.offloadDepth = offloadPool.depth
+        return statistics
+    }
+
+    /// What a child task must prefer to run on this loop. A preference is a record in each task: under takeover there
+    /// is no need for it.
+    var preferenceForChildren: (any TaskExecutor)? { isProgramLoop ? nil : taskFace }
+
+    /// Starts a task on this loop, with the caller's priority and task-local values.
+    func startTask(_ body: sending @escaping () async -> Void) -> Task<Void, Never> {
+        if isProgramLoop { return Task { await body() } }
+        return Task(executorPreference: taskFace) { await body() }
     }
 
     /// Starts a task of its own on the loop, from any thread.
@@ -186,6 +209,7 @@ private protocol LoopThreadMain { func main() }
 extension Outcome: LoopThreadMain {
     func main() {
         result = Result { try thread!() }
+        // SAFETY: resumed once, as this function runs once.
         let waiter = unsafe waiter
         unsafe self.waiter = nil
         thread = nil

@@ -13,6 +13,9 @@ import Synchronization
 public final class EventLoop: @unchecked Sendable {
     // SAFETY: `configuration`, `inbox`, `driver.wake()` and `stopRequested` may be used by any thread. Everything else
     // belongs to the loop's thread, and every entry asks `isOnOwnThread` first or comes through the inbox.
+    // SAFETY of each `unsafe` below: a job is run once, when the scheduler has given it up; a continuation is taken out
+    // of where it waits before it is resumed, so it is resumed once; what an operation points to is valid until its
+    // last completion (see `Operation`), because the caller of `perform` waits for that.
 
     /// How the loop was configured.
     public let configuration: LoopConfiguration
@@ -40,7 +43,7 @@ public final class EventLoop: @unchecked Sendable {
     private let afterLife = AfterLife()
 
     /// Whether it is the executor of the whole process.
-    private var isProgramLoop = false
+    private(set) var isProgramLoop = false
 
     /// The time at which this turn's wait ended.
     private(set) var turnStart: UInt64
@@ -57,7 +60,7 @@ public final class EventLoop: @unchecked Sendable {
     private var endedSleeps: [UnownedJob] = []
     /// Who waits for a receive buffer to become free.
     private var starved: [any BufferWaiter] = []
-    private var counters = LoopStatistics()
+    private(set) var counters = LoopStatistics()
     /// Whether the runtime's layout of jobs has been looked at.
     private var isLayoutVerified = false
 
@@ -440,13 +443,6 @@ public final class EventLoop: @unchecked Sendable {
         takeOver(with: self)
     }
 
-    /// Starts a task on this loop, with the caller's priority and task-local values.
-    func startTask(_ body: sending @escaping () async -> Void) -> Task<Void, Never> {
-        // A preference is a record in each task: under takeover there is no need for it.
-        if isProgramLoop { return Task { await body() } }
-        return Task(executorPreference: taskFace) { await body() }
-    }
-
     /// Whether the caller runs on the loop's thread.
     @inline(__always)
     package var isOnOwnThread: Bool {
@@ -523,22 +519,4 @@ public final class EventLoop: @unchecked Sendable {
         guard let faces else { crash("this event loop is closed") }
         return faces.serial
     }
-
-    /// What the loop has done, and what it has before it. On the loop's thread.
-    var currentStatistics: LoopStatistics {
-        var statistics = counters
-        statistics.operations = pending.begun
-        statistics.systemCalls = driver.systemCalls
-        statistics.readyJobs = scheduler.count
-        statistics.timers = timers.count
-        statistics.pendingOperations = pending.count
-        statistics.offloadDepth = offloadPool.depth
-        return statistics
-    }
-}
-
-/// Who waits for a receive buffer.
-protocol BufferWaiter: AnyObject {
-    /// Tries again. On the loop's thread.
-    func bufferMayBeFree()
 }

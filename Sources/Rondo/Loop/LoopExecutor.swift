@@ -16,6 +16,7 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
 
     /// Runs a job outside of a loop's turn.
     func run(_ job: UnownedJob) {
+        // SAFETY: whoever calls this gives the job up.
         unsafe job.runSynchronously(on: asUnownedTaskExecutor())
     }
 
@@ -111,6 +112,7 @@ extension LoopExecutor {
     /// Crashes if the runtime's jobs are laid out in another way than `JobReference` believes.
     static func verifyJobLayout(_ job: UnownedJob) {
         let address = JobReference(job).bits
+        // SAFETY: the words are only asked for their place.
         unsafe ExecutorJob(job).withUnsafeExecutorPrivateData { words in
             let offset = UInt(bitPattern: words.baseAddress) - address
             require(
@@ -123,7 +125,8 @@ extension LoopExecutor {
 
 // Takeover.
 
-/// The loop that all of the process runs on. Written once, by `takeOver`, before other threads exist.
+/// The loop that all of the process runs on.
+// SAFETY: written once, by `takeOver`, before other threads exist.
 nonisolated(unsafe) private var programFaces: (main: LoopSerialExecutor, tasks: LoopExecutor)?
 
 private struct ProgramExecutors: ExecutorFactory {

@@ -150,7 +150,9 @@ final class PendingOperations {
     func countByKind() -> [Operation.Kind: Int] {
         var counts: [Operation.Kind: Int] = [:]
         // SAFETY: below capacity.
-        for slot in 0..<capacity where unsafe entries[slot].isSubmitted { unsafe counts[entries[slot].kind, default: 0] += 1 }
+        for slot in 0..<capacity where unsafe entries[slot].isSubmitted {
+            unsafe counts[entries[slot].kind, default: 0] += 1
+        }
         return counts
     }
 

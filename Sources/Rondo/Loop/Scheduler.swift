@@ -55,10 +55,12 @@ final class Scheduler {
 
     /// Makes a job ready.
     @inline(__always)
-    func push(_ job: UnownedJob) {
+    func push(_ job: UnownedJob) { push(job, in: Self.priorityClass(job.priority)) }
+
+    @inline(__always)
+    private func push(_ job: UnownedJob, in priorityClass: Int) {
         let reference = JobReference(job)
         reference.next = 0
-        let priorityClass = Self.priorityClass(job.priority)
         // SAFETY: a class is below classCount; the addresses in a queue are those of jobs that have not run yet.
         let queue = unsafe queues + priorityClass
         if let last = unsafe JobReference(bits: queue.pointee.tail) {

@@ -11,6 +11,9 @@ import CRondo
 /// The timers of a loop. It belongs to the loop's thread.
 @safe
 final class TimerWheel {
+    // SAFETY: `pointer` is given only indices that `takeNode` has given out, which are within the chunks; levels and
+    // digits are within the tables.
+
     /// What happens when a timer is due.
     enum Target {
         /// A job becomes ready.
@@ -284,8 +287,16 @@ final class TimerWheel {
         let slot = unsafe Int(node.pointee.slot)
         let (previous, next) = unsafe (node.pointee.previous, node.pointee.next)
         let list = unsafe lists + slot
-        if previous == Self.none { unsafe list.pointee.head = next } else { unsafe pointer(previous).pointee.next = next }
-        if next == Self.none { unsafe list.pointee.tail = previous } else { unsafe pointer(next).pointee.previous = previous }
+        if previous == Self.none {
+            unsafe list.pointee.head = next
+        } else {
+            unsafe pointer(previous).pointee.next = next
+        }
+        if next == Self.none {
+            unsafe list.pointee.tail = previous
+        } else {
+            unsafe pointer(next).pointee.previous = previous
+        }
         if unsafe list.pointee.head == Self.none {
             unsafe occupied[slot / Self.slotsPerLevel] &= ~(1 << UInt64(slot % Self.slotsPerLevel))
         }

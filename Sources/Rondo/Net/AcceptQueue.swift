@@ -8,7 +8,8 @@ import SystemPackage
 /// A listener's accepting side. It belongs to the loop's thread.
 @safe
 final class AcceptQueue: CompletionSink, @unchecked Sendable {
-    // SAFETY: as CompletionSink.
+    // SAFETY: as CompletionSink. A continuation is taken out of its property before it is resumed, so it is resumed
+    // once. An accept points to nothing.
 
     /// Connections nobody has taken, at which accepting pauses; more wait in the kernel's own queue.
     static let pauseAt = 1024

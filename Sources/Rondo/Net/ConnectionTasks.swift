@@ -5,7 +5,8 @@
 /// A set of tasks with one owner. It belongs to the loop's thread.
 @safe
 final class ConnectionTasks: @unchecked Sendable {
-    // SAFETY: other threads only pass the reference on, back to the loop's thread.
+    // SAFETY: other threads only pass the reference on, back to the loop's thread. The waiter is taken out of its
+    // property before it is resumed.
 
     private let loop: EventLoop
     private var tasks: [Task<Void, Never>?] = []

@@ -7,7 +7,8 @@ import Glibc
 /// A stream's receiving side. It belongs to the loop's thread.
 @safe
 final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
-    // SAFETY: as CompletionSink.
+    // SAFETY: as CompletionSink. A continuation is taken out of its property before it is resumed, so it is resumed
+    // once. A receive points to nothing.
 
     /// How a received stream ends.
     enum End { case endOfStream, failed(Int32) }

@@ -18,6 +18,7 @@ public func resolve(_ host: String, port: Int) async throws(IOError) -> [SocketA
     } catch {
         throw IOError("resolve", host, .cancelled)
     }
+    // SAFETY: gai_strerror answers a constant string.
     if answer.code != 0 || answer.addresses.isEmpty {
         let words = answer.code == 0 ? "it has no internet address" : unsafe String(cString: gai_strerror(answer.code))
         throw IOError("resolve", host, .unresolved(words))

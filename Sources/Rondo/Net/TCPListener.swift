@@ -7,7 +7,7 @@ import SystemPackage
 @safe
 public final class TCPListener: @unchecked Sendable {
     // SAFETY: `loop`, `descriptor` and `localAddress` never change. The rest belongs to the loop's thread, and each
-    // method goes there before it touches anything.
+    // method goes there before it touches anything. Closing points to nothing.
 
     /// The loop that does this listener's work.
     public let loop: EventLoop

@@ -10,7 +10,8 @@ import SystemPackage
 @safe
 public final class TCPStream: @unchecked Sendable {
     // SAFETY: `loop` and `descriptor` never change. The rest belongs to the loop's thread, and each method goes there
-    // before it touches anything.
+    // before it touches anything. Bytes to be sent are kept by the caller of `write`, which waits until they are; the
+    // closer is taken out of its property before it is resumed.
 
     /// The loop that does this stream's work.
     public let loop: EventLoop

@@ -27,8 +27,10 @@ public protocol RondoProgram: SendableMetatype {
 }
 
 extension RondoProgram {
+    /// The defaults.
     public static var configuration: LoopConfiguration { LoopConfiguration() }
 
+    /// Runs the program on a loop and ends the process.
     public static func main() {
         EventLoop.runProgram(configuration: configuration) { try await Self().run() }
     }

@@ -10,8 +10,8 @@ public struct TimeoutError: Error, Hashable, Sendable, CustomStringConvertible {
 
 /// Runs `operation` and cancels it if it takes longer than `limit`.
 ///
-/// The operation is a child task. Cancellation is a request: this returns when the operation has ended, which is at once
-/// for everything that waits on the loop.
+/// The operation is a child task. Cancellation is a request: this returns when the operation has ended, which is at
+/// once for everything that waits on the loop.
 ///
 /// - Throws: `TimeoutError` if the time was up and the operation threw; else what the operation throws.
 /// - Returns: the operation's result, even if it came after the time was up.
@@ -23,7 +23,8 @@ public func withTimeout<Value: Sendable>(
     // SAFETY: the closure was sent to this function, which sends it on to one child task.
     nonisolated(unsafe) let operation = operation
     return try await withThrowingTaskGroup(of: Value.self) { group in
-        group.addTask {
+        // The child must start on the loop, whatever executor its parent prefers: an actor of the loop may prefer none.
+        group.addTask(executorPreference: loop.preferenceForChildren) {
             // SAFETY: the timer is taken back before this task ends.
             unsafe withUnsafeCurrentTask { unsafe canceller.start(limit, task: $0!) }
             let result: Result<Value, any Error>
@@ -74,7 +75,8 @@ private func withSleepingTimeout<Value: Sendable>(
 /// A timer that cancels a task.
 @safe
 private final class Canceller: TimerCallback, @unchecked Sendable {
-    // SAFETY: it belongs to the loop's thread; `hasFired` is read by the parent task after the child has ended.
+    // SAFETY: `task` is that of the child, which clears it before it ends. All belongs to the loop's thread; `hasFired`
+    // is read by the parent task after the child has ended.
     private let loop: EventLoop
     private var task: UnsafeCurrentTask?
     private var timer: TimerWheel.Index?
@@ -83,6 +85,7 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
     init(_ loop: EventLoop) { self.loop = loop }
 
     func start(_ limit: Duration, task: UnsafeCurrentTask) {
+        print("DBG start", loop.isOnOwnThread)
         unsafe self.task = task
         let (deadline, overflow) = loop.driver.now.addingReportingOverflow(limit.nanosecondsRoundedUp)
         timer = loop.timers.add(deadline: overflow ? .max - 1 : deadline, target: .callback(self))
@@ -90,6 +93,7 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
 
     override func fire() {
         timer = nil
+        print("DBG fire", loop.isOnOwnThread)
         hasFired = true
         unsafe task?.cancel()
     }
@@ -105,6 +109,7 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
     /// Takes the timer back. The task is used no more after this.
     func stop() async {
         await loop.onLoop { [self] in
+            print("DBG stop", loop.isOnOwnThread)
             if let timer { loop.timers.remove(timer) }
             timer = nil
             unsafe task = nil

@@ -81,7 +81,9 @@ struct ProgramResult {
 }
 
 /// Runs a program that stands beside the test executable, with more variables in its environment.
-func runProgram(_ name: String, _ arguments: [String] = [], environment: [String: String] = [:]) throws -> ProgramResult {
+func runProgram(
+    _ name: String, _ arguments: [String] = [], environment: [String: String] = [:]
+) throws -> ProgramResult {
     let folder = try #require(linkTarget("/proc/self/exe")).split(separator: "/").dropLast().joined(separator: "/")
     var ends: [Int32] = [0, 0]
     try #require(unsafe test_pipe(&ends) == 0)
