@@ -106,7 +106,8 @@ public final class Simulation: @unchecked Sendable {
         }
         if runs[0].digest == runs[1].digest { return }
         let (first, second) = (runs[0].trace, runs[1].trace)
-        let index = zip(first, second).enumerated().first { $0.element.0 != $0.element.1 }?.offset
+        let index =
+            zip(first, second).enumerated().first { $0.element.0 != $0.element.1 }?.offset
             ?? min(first.count, second.count)
         let (left, right) = [first, second].map { $0.indices.contains(index) ? "\($0[index])" : "the end" }.pair
         throw runs[0].failure(.differentRuns("step \(index + 1) is \(left) in one, \(right) in the other"))

@@ -443,7 +443,9 @@ struct DriverContractTests {
         let harness = try DriverHarness(world, buffers: buffers)
         var random = SplitMix(state: UInt64(seed))
         let pairs = try (0..<2).map { _ in try harness.makeConnection() }
-        var streams = pairs.flatMap { [Stream(from: $0.client, to: $0.server), Stream(from: $0.server, to: $0.client)] }
+        var streams = pairs.flatMap {
+            [Stream(from: $0.client, to: $0.server), Stream(from: $0.server, to: $0.client)]
+        }
         for _ in 0..<1500 {
             let index = Int(random.next() % 4)
             switch random.next() % 10 {

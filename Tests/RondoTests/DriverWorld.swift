@@ -311,10 +311,12 @@ func startThread(_ body: @escaping @Sendable () -> Void) -> pthread_t {
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
     }
     var thread = pthread_t()
-    let answer = unsafe pthread_create(&thread, nil, { argument in
-        unsafe Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
-        return nil
-    }, unsafe Unmanaged.passRetained(Body(body)).toOpaque())
+    let answer = unsafe pthread_create(
+        &thread, nil,
+        { argument in
+            unsafe Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
+            return nil
+        }, unsafe Unmanaged.passRetained(Body(body)).toOpaque())
     precondition(answer == 0, "no thread")
     return thread
 }

@@ -112,7 +112,8 @@ enum Raw {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)
         defer { unsafe memory.deallocate() }
         unsafe memory.copyBytes(from: bytes)
-        return unsafe await loop.perform(unsafe .send(socket, UnsafeRawPointer(memory.baseAddress!), count: bytes.count))
+        return unsafe await loop.perform(
+            unsafe .send(socket, UnsafeRawPointer(memory.baseAddress!), count: bytes.count))
     }
 
     /// Sends all bytes, however many sends it takes; answers 0 or a negated errno.
@@ -139,7 +140,9 @@ enum Raw {
         unsafe await withPath(path) { unsafe await loop.perform(.open($0, flags: flags, mode: mode)) }
     }
 
-    static func read(_ file: Descriptor, _ count: Int, at offset: UInt64 = .max) async -> (bytes: [UInt8], result: Int32) {
+    static func read(_ file: Descriptor, _ count: Int, at offset: UInt64 = .max) async -> (
+        bytes: [UInt8], result: Int32
+    ) {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, count), alignment: 1)
         defer { unsafe memory.deallocate() }
         let result = unsafe await loop.perform(unsafe .read(file, memory.baseAddress!, count: count, offset: offset))

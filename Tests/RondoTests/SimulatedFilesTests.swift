@@ -7,7 +7,8 @@ import Testing
 
 @Suite struct SimulatedFilesTests {
     private func explore(
-        _ options: SimulationOptions = SimulationOptions(), _ body: @escaping @Sendable (Simulation) async throws -> Void
+        _ options: SimulationOptions = SimulationOptions(),
+        _ body: @escaping @Sendable (Simulation) async throws -> Void
     ) throws {
         try Simulation.explore(seeds: 0..<20, options: options, body)
     }
@@ -225,7 +226,9 @@ import Testing
             simulation.files.write("/f", "x")
             let file = await Raw.open("/f", O_RDONLY).descriptor
             async let closing = Raw.close(file)
-            _ = Task(executorPreference: Raw.loop.executor) { await Raw.close(await Raw.open("/f", O_RDONLY).descriptor) }
+            _ = Task(executorPreference: Raw.loop.executor) {
+                await Raw.close(await Raw.open("/f", O_RDONLY).descriptor)
+            }
             try #require(await closing == 0)
             _ = Task(executorPreference: Raw.loop.executor) {
                 let file = await Raw.open("/f", O_RDONLY)

@@ -1,3 +1,4 @@
+import CRondo
 import Glibc
 import RondoTesting
 import SystemPackage
@@ -8,7 +9,8 @@ import Testing
 @Suite struct SimulatedNetworkTests {
     /// Runs `body` in twenty worlds.
     private func explore(
-        _ options: SimulationOptions = SimulationOptions(), _ body: @escaping @Sendable (Simulation) async throws -> Void
+        _ options: SimulationOptions = SimulationOptions(),
+        _ body: @escaping @Sendable (Simulation) async throws -> Void
     ) throws {
         try Simulation.explore(seeds: 0..<20, options: options, body)
     }

@@ -412,10 +412,12 @@ enum ForeignThread {
     static func run(_ body: @escaping @Sendable () -> Void) {
         var thread = pthread_t()
         let argument = unsafe Unmanaged.passRetained(Body(body)).toOpaque()
-        let answer = unsafe pthread_create(&thread, nil, { argument in
-            unsafe Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().body()
-            return nil
-        }, argument)
+        let answer = unsafe pthread_create(
+            &thread, nil,
+            { argument in
+                unsafe Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().body()
+                return nil
+            }, argument)
         require(answer == 0, "no thread: \(answer)")
         pthread_detach(thread)
     }

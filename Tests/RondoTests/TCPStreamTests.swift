@@ -157,8 +157,9 @@ extension LoopSuites {
                 await settle()
                 let error = await ioError { try await pair.server.read() == nil }
                 #expect(error?.cause == .busy)
-                #expect("\(try #require(error))".hasSuffix(
-                    "another task is already waiting for it (let one task read and one task write)"))
+                #expect(
+                    "\(try #require(error))".hasSuffix(
+                        "another task is already waiting for it (let one task read and one task write)"))
                 try await pair.client.write("hello")
                 let hello = try await first.value
                 #expect(hello == Array("hello".utf8))

@@ -255,11 +255,13 @@ private func resumeOnAThread(_ continuation: CheckedContinuation<Void, Never>) {
     }
     var thread = pthread_t()
     let argument = unsafe Unmanaged.passRetained(Box(continuation)).toOpaque()
-    unsafe pthread_create(&thread, nil, { argument in
-        if isHome() { print("LEAK the new thread is the loop's") }
-        unsafe Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue().continuation.resume()
-        return nil
-    }, argument)
+    unsafe pthread_create(
+        &thread, nil,
+        { argument in
+            if isHome() { print("LEAK the new thread is the loop's") }
+            unsafe Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue().continuation.resume()
+            return nil
+        }, argument)
     pthread_detach(thread)
 }
 

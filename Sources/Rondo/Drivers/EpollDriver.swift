@@ -294,7 +294,8 @@ final class EpollDriver: KernelDriver {
         systemCalls &+= 1
         let capacity = Int32(Self.eventCapacity)
         // SAFETY: `events` has that capacity.
-        let count = unsafe waitsInNanoseconds
+        let count =
+            unsafe waitsInNanoseconds
             ? rondo_epoll_wait_nanoseconds(epoll, events, capacity, nanoseconds)
             : rondo_epoll_wait_milliseconds(epoll, events, capacity, nanoseconds)
         guard count >= 0 else {

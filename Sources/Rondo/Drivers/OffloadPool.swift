@@ -115,12 +115,14 @@ package final class OffloadPool: @unchecked Sendable {
         var thread = pthread_t()
         // SAFETY: the thread holds the reference that is passed here, and gives it up when it ends.
         let argument = unsafe Unmanaged.passRetained(self).toOpaque()
-        let answer = unsafe pthread_create(&thread, nil, { argument in
-            let pool = unsafe Unmanaged<OffloadPool>.fromOpaque(argument!).takeRetainedValue()
-            unsafe rondo_name_thread("rondo-offload")
-            pool.work()
-            return nil
-        }, argument)
+        let answer = unsafe pthread_create(
+            &thread, nil,
+            { argument in
+                let pool = unsafe Unmanaged<OffloadPool>.fromOpaque(argument!).takeRetainedValue()
+                unsafe rondo_name_thread("rondo-offload")
+                pool.work()
+                return nil
+            }, argument)
         if answer == 0 {
             threads.append(thread)
         } else {

@@ -90,7 +90,7 @@ final class UringDriver: KernelDriver {
             }
         case .list(let path, let listing):
             nonisolated(unsafe) let path = unsafe path
-                        // SAFETY: path and listing live until the completion.
+            // SAFETY: path and listing live until the completion.
             let work = OffloadWork { unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) } }
             work.operation = id
             offload.submit(work)

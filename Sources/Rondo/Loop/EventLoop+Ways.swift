@@ -192,12 +192,14 @@ private final class Outcome<Value: Sendable>: @unchecked Sendable {
         var thread = pthread_t()
         // SAFETY: the thread takes over the reference that is passed here.
         let argument = unsafe Unmanaged.passRetained(self as AnyObject).toOpaque()
-        let answer = unsafe pthread_create(&thread, nil, { argument in
-            let outcome = unsafe Unmanaged<AnyObject>.fromOpaque(argument!).takeRetainedValue()
-            unsafe rondo_name_thread("rondo-loop")
-            (outcome as? any LoopThreadMain)?.main()
-            return nil
-        }, argument)
+        let answer = unsafe pthread_create(
+            &thread, nil,
+            { argument in
+                let outcome = unsafe Unmanaged<AnyObject>.fromOpaque(argument!).takeRetainedValue()
+                unsafe rondo_name_thread("rondo-loop")
+                (outcome as? any LoopThreadMain)?.main()
+                return nil
+            }, argument)
         require(answer == 0, "no thread for an event loop: errno \(answer) (check ulimit -u)")
         pthread_detach(thread)
     }

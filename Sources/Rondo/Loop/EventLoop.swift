@@ -424,7 +424,7 @@ public final class EventLoop: @unchecked Sendable {
         if unsafe !moreYielded.isEmpty {
             let more = unsafe moreYielded
             unsafe moreYielded.removeAll(keepingCapacity: true)
-            for unsafe continuation in unsafe more { unsafe continuation.resume() }
+            unsafe more.forEach { unsafe $0.resume() }
         }
     }
 

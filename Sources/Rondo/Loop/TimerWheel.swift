@@ -82,7 +82,7 @@ final class TimerWheel {
     deinit {
         unsafe lists.deallocate()
         unsafe occupied.deallocate()
-        for unsafe chunk in unsafe chunks { unsafe chunk.deallocate() }
+        unsafe chunks.forEach { unsafe $0.deallocate() }
     }
 
     /// When the loop must look again: no timer is due before. `UInt64.max` if there is none.

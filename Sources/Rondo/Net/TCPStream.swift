@@ -1,5 +1,6 @@
 // A TCP connection. Reading and writing are the byte's walk: keep them straight.
 
+import CRondo
 import Glibc
 import SystemPackage
 

@@ -85,7 +85,6 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
     init(_ loop: EventLoop) { self.loop = loop }
 
     func start(_ limit: Duration, task: UnsafeCurrentTask) {
-        print("DBG start", loop.isOnOwnThread)
         unsafe self.task = task
         let (deadline, overflow) = loop.driver.now.addingReportingOverflow(limit.nanosecondsRoundedUp)
         timer = loop.timers.add(deadline: overflow ? .max - 1 : deadline, target: .callback(self))
@@ -93,7 +92,6 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
 
     override func fire() {
         timer = nil
-        print("DBG fire", loop.isOnOwnThread)
         hasFired = true
         unsafe task?.cancel()
     }
@@ -109,7 +107,6 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
     /// Takes the timer back. The task is used no more after this.
     func stop() async {
         await loop.onLoop { [self] in
-            print("DBG stop", loop.isOnOwnThread)
             if let timer { loop.timers.remove(timer) }
             timer = nil
             unsafe task = nil

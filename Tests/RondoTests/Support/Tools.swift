@@ -101,10 +101,12 @@ final class Thread: @unchecked Sendable {
     static func start(_ body: @escaping @Sendable () -> Void) -> Thread {
         let thread = Thread(body)
         let argument = unsafe Unmanaged.passRetained(thread).toOpaque()
-        let answer = unsafe pthread_create(&thread.thread, nil, { argument in
-            unsafe Unmanaged<Thread>.fromOpaque(argument!).takeRetainedValue().body()
-            return nil
-        }, argument)
+        let answer = unsafe pthread_create(
+            &thread.thread, nil,
+            { argument in
+                unsafe Unmanaged<Thread>.fromOpaque(argument!).takeRetainedValue().body()
+                return nil
+            }, argument)
         #expect(answer == 0)
         return thread
     }
