@@ -5,8 +5,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <time.h>
 
 // The event loop that owns the calling thread, or NULL.
