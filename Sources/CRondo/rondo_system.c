@@ -28,8 +28,8 @@ int rondo_uring_setup(uint32_t entries, struct rondo_uring_params *params) {
 
 int rondo_uring_enter(int fd, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
                       const struct rondo_uring_wait_argument *argument) {
-    return result_or_errno(syscall(SYS_io_uring_enter, fd, to_submit, min_complete, flags, argument,
-                                   argument ? sizeof *argument : 0));
+    return result_or_errno(
+        syscall(SYS_io_uring_enter, fd, to_submit, min_complete, flags, argument, argument ? sizeof *argument : 0));
 }
 
 int rondo_uring_register(int fd, uint32_t opcode, void *argument, uint32_t count) {
@@ -107,8 +107,8 @@ int rondo_epoll_wait_nanoseconds(int epoll, struct rondo_epoll_event *events, in
     struct {
         int64_t seconds, nanoseconds;
     } time = {(int64_t)(nanoseconds / 1000000000u), (int64_t)(nanoseconds % 1000000000u)};
-    return result_or_errno(syscall(SYS_epoll_pwait2, epoll, events, capacity,
-                                   nanoseconds == UINT64_MAX ? NULL : &time, NULL, 0));
+    return result_or_errno(
+        syscall(SYS_epoll_pwait2, epoll, events, capacity, nanoseconds == UINT64_MAX ? NULL : &time, NULL, 0));
 }
 
 int rondo_epoll_wait_milliseconds(int epoll, struct rondo_epoll_event *events, int capacity, uint64_t nanoseconds) {
@@ -136,8 +136,7 @@ void rondo_semaphore_destroy(struct rondo_semaphore *semaphore) {
 void rondo_semaphore_post(struct rondo_semaphore *semaphore) { sem_post(&semaphore->handle); }
 
 void rondo_semaphore_wait(struct rondo_semaphore *semaphore) {
-    while (sem_wait(&semaphore->handle) != 0 && errno == EINTR) {
-    }
+    while (sem_wait(&semaphore->handle) != 0 && errno == EINTR) {}
 }
 
 void rondo_name_thread(const char *name) {

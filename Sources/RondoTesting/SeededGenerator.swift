@@ -9,6 +9,7 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
     /// A stream by its number. Neighbouring seeds have unrelated streams.
     public init(seed: UInt64) { state = seed }
 
+    /// The next 64 bits of the stream.
     public mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
         var mixed = state

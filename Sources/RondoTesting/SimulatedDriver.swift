@@ -39,6 +39,7 @@ final class SimulatedDriver: Driver {
     // MARK: Operations
 
     func submit(_ operation: Operation, as id: OperationID) {
+        // SAFETY: what the operation points to lives until its last completion.
         let begun = unsafe world.begin(operation, as: id)
         switch unsafe operation {
         case .nothing: world.complete(begun, 0)

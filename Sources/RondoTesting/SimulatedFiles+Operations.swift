@@ -1,5 +1,5 @@
-// What the kernel would answer to operations on files. Each takes its time and then happens as a whole: cancelled before,
-// it has no effect.
+// What the kernel would answer to operations on files. Each takes its time and then happens as a whole: cancelled
+// before, it has no effect.
 
 import CRondo
 import CRondoTesting

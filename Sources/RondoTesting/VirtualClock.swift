@@ -16,8 +16,8 @@ enum VirtualClock {
         rondo_set_virtual_nanoseconds(time)
         require(
             elapsed.0 == .nanoseconds(12_345) && elapsed.1 == .nanoseconds(12_345),
-            "virtual time does not reach Swift's clocks: after 12345 ns they show \(elapsed). The program must be linked "
-                + "so that its own clock_gettime (of CRondoTesting) goes before the C library's")
+            "virtual time does not reach Swift's clocks: after 12345 ns they show \(elapsed). The program must be "
+                + "linked so that its own clock_gettime (of CRondoTesting) goes before the C library's")
     }
 
     /// The calling thread has the real time again.

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Rondo
 
-@Suite(.timeLimit(.minutes(5))) struct LoopClosingTests {
+@Suite struct LoopClosingTests {
     @Test func aTaskThatOutlivesItsLoopGoesOn() async throws {
         let (stream, source) = AsyncStream.makeStream(of: Void.self)
         try Simulation.run(seed: 1) { _ in

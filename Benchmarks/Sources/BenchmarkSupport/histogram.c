@@ -2,9 +2,7 @@
 
 #include <string.h>
 
-void histogram_clear(struct histogram *histogram) {
-    memset(histogram, 0, sizeof *histogram);
-}
+void histogram_clear(struct histogram *histogram) { memset(histogram, 0, sizeof *histogram); }
 
 uint64_t histogram_quantile(const struct histogram *histogram, double share) {
     if (histogram->count == 0) return 0;

@@ -96,8 +96,8 @@ void uring_enter(struct uring *ring, uint32_t wait_for, uint32_t minimum_wait_mi
     bool extended = wait_for > 1 && minimum_wait_microseconds > 0;
     uint32_t flags = ring->enter_flags | (wait_for > 0 ? enter_getevents : 0) | (extended ? enter_ext_arg : 0);
     ring->enters++;
-    long taken = syscall(SYS_io_uring_enter, ring->enter_descriptor, ring->sq_tail - ring->sq_submitted, wait_for, flags,
-                         extended ? &argument : NULL, extended ? sizeof argument : (size_t)0);
+    long taken = syscall(SYS_io_uring_enter, ring->enter_descriptor, ring->sq_tail - ring->sq_submitted, wait_for,
+                         flags, extended ? &argument : NULL, extended ? sizeof argument : (size_t)0);
     if (taken >= 0) {
         ring->sq_submitted += (uint32_t)taken;
     } else if (errno != EINTR && errno != EBUSY && errno != EAGAIN && errno != ETIME) {
@@ -118,7 +118,8 @@ static void *map_memory(size_t size, bool huge_pages) {
     return memory;
 }
 
-bool uring_buffers_open(struct uring *ring, struct uring_buffers *buffers, const struct uring_buffers_options *options) {
+bool uring_buffers_open(struct uring *ring, struct uring_buffers *buffers,
+                        const struct uring_buffers_options *options) {
     *buffers = (struct uring_buffers){.count = options->count, .size = options->size, .stride = options->stride};
     buffers->entries = map_memory(sizeof(struct uring_buffer) * options->count, false);
     struct buffer_ring_registration registration = {

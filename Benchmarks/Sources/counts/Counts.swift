@@ -67,7 +67,8 @@ struct Counts: RondoProgram {
         let turns = Double(long.turns - short.turns)
         return [
             Count(
-                name: "echo.allocationsPerRoundTrip", value: Double(long.allocations &- short.allocations) / roundTrips),
+                name: "echo.allocationsPerRoundTrip",
+                value: Double(long.allocations &- short.allocations) / roundTrips),
             Count(name: "echo.systemCallsPerTurn", value: Double(long.systemCalls - short.systemCalls) / turns),
             Count(name: "echo.jobsPerRoundTrip", value: Double(long.jobs - short.jobs) / roundTrips),
         ]

@@ -58,20 +58,52 @@ static const char *one_of(const char *text, const char *const *choices) {
 }
 
 static struct comparison parse(int count, char **arguments) {
-    enum { o_server = 1, o_load, o_mode, o_rounds, o_seconds, o_warm_up, o_connections, o_size, o_concurrent, o_driver,
-           o_server_cpu, o_load_cpu, o_json, o_help };
+    enum {
+        o_server = 1,
+        o_load,
+        o_mode,
+        o_rounds,
+        o_seconds,
+        o_warm_up,
+        o_connections,
+        o_size,
+        o_concurrent,
+        o_driver,
+        o_server_cpu,
+        o_load_cpu,
+        o_json,
+        o_help
+    };
     static const struct option names[] = {
-        {"server", 1, 0, o_server}, {"load", 1, 0, o_load}, {"mode", 1, 0, o_mode}, {"rounds", 1, 0, o_rounds},
-        {"seconds", 1, 0, o_seconds}, {"warmup", 1, 0, o_warm_up}, {"connections", 1, 0, o_connections},
-        {"size", 1, 0, o_size}, {"concurrent", 1, 0, o_concurrent}, {"driver", 1, 0, o_driver},
-        {"server-cpu", 1, 0, o_server_cpu}, {"load-cpu", 1, 0, o_load_cpu}, {"json", 0, 0, o_json}, {"help", 0, 0, o_help},
+        {"server", 1, 0, o_server},
+        {"load", 1, 0, o_load},
+        {"mode", 1, 0, o_mode},
+        {"rounds", 1, 0, o_rounds},
+        {"seconds", 1, 0, o_seconds},
+        {"warmup", 1, 0, o_warm_up},
+        {"connections", 1, 0, o_connections},
+        {"size", 1, 0, o_size},
+        {"concurrent", 1, 0, o_concurrent},
+        {"driver", 1, 0, o_driver},
+        {"server-cpu", 1, 0, o_server_cpu},
+        {"load-cpu", 1, 0, o_load_cpu},
+        {"json", 0, 0, o_json},
+        {"help", 0, 0, o_help},
         {0, 0, 0, 0},
     };
     static const char *const modes[] = {"steady", "storm", "churn", "hold", NULL};
     static const char *const drivers[] = {"io_uring", "epoll", NULL};
     struct comparison comparison = {
-        .rounds = 5, .mode = "steady", .driver = "io_uring", .seconds = 2, .warm_up = 0.3, .connections = 50,
-        .concurrent = 50, .size = 64, .server_cpu = 0, .load_cpu = 1,
+        .rounds = 5,
+        .mode = "steady",
+        .driver = "io_uring",
+        .seconds = 2,
+        .warm_up = 0.3,
+        .connections = 50,
+        .concurrent = 50,
+        .size = 64,
+        .server_cpu = 0,
+        .load_cpu = 1,
     };
     for (int option; (option = getopt_long(count, arguments, "", names, NULL)) != -1;) {
         switch (option) {
@@ -103,7 +135,8 @@ static void limit_to_open_files(struct comparison *comparison, uint64_t limit) {
     unsigned *open = churn ? &comparison->concurrent : &comparison->connections;
     unsigned possible = connections_within(limit);
     if (*open <= possible) return;
-    fprintf(stderr, "echo-compare: %u connections instead of %u, because the limit of open files is %llu (ulimit -Hn)\n",
+    fprintf(stderr,
+            "echo-compare: %u connections instead of %u, because the limit of open files is %llu (ulimit -Hn)\n",
             possible, *open, (unsigned long long)limit);
     *open = possible;
 }

@@ -21,7 +21,16 @@ static struct summary summarize(double *values, unsigned count) {
     return (struct summary){.median = median, .minimum = values[0], .maximum = values[count - 1]};
 }
 
-enum field { field_score, field_cpu, field_switches, field_p50, field_p99, field_server_share, field_load_share, field_resident };
+enum field {
+    field_score,
+    field_cpu,
+    field_switches,
+    field_p50,
+    field_p99,
+    field_server_share,
+    field_load_share,
+    field_resident
+};
 
 static double value_of(const struct result *result, enum field field) {
     switch (field) {
@@ -57,7 +66,8 @@ static struct summary ratio(const struct comparison *comparison, unsigned server
 
 static double errors(const struct comparison *comparison, unsigned server) {
     double sum = 0;
-    for (unsigned round = 0; round < comparison->rounds; round++) sum += comparison->servers[server].results[round].errors;
+    for (unsigned round = 0; round < comparison->rounds; round++)
+        sum += comparison->servers[server].results[round].errors;
     return sum;
 }
 
@@ -75,8 +85,10 @@ void print_head(const struct comparison *comparison) {
             comparison->connections, comparison->size);
     if (strcmp(comparison->mode, "churn") == 0) fprintf(output, " --concurrent %u", comparison->concurrent);
     fprintf(output, " --driver %s; ", comparison->driver);
-    if (comparison->server_cpu >= 0) fprintf(output, "server on CPU %d, load on CPU %d\n", comparison->server_cpu, comparison->load_cpu);
-    else fprintf(output, "nothing pinned (one CPU)\n");
+    if (comparison->server_cpu >= 0)
+        fprintf(output, "server on CPU %d, load on CPU %d\n", comparison->server_cpu, comparison->load_cpu);
+    else
+        fprintf(output, "nothing pinned (one CPU)\n");
     fflush(output);
 }
 
@@ -87,14 +99,18 @@ static void print_table(const struct comparison *comparison) {
         if (length > width) width = length;
     }
     int digits = strcmp(comparison->mode, "steady") == 0 ? 0 : 1;
-    printf("%-*s  %-27s  %-18s  %-20s  %-18s  %8s  %8s  %8s  %6s  %5s  %7s  %6s\n", width, "server", score_name(comparison),
-           "ratio", "CPU us/request", "CPU ratio", "switches", "p50 us", "p99 us", "server", "load", "KiB", "errors");
+    printf("%-*s  %-27s  %-18s  %-20s  %-18s  %8s  %8s  %8s  %6s  %5s  %7s  %6s\n", width, "server",
+           score_name(comparison), "ratio", "CPU us/request", "CPU ratio", "switches", "p50 us", "p99 us", "server",
+           "load", "KiB", "errors");
     for (unsigned server = 0; server < comparison->server_count; server++) {
-        struct summary score = of(comparison, server, field_score), score_ratio = ratio(comparison, server, field_score);
+        struct summary score = of(comparison, server, field_score),
+                       score_ratio = ratio(comparison, server, field_score);
         struct summary cpu = of(comparison, server, field_cpu), cpu_ratio = ratio(comparison, server, field_cpu);
         char texts[4][64];
-        snprintf(texts[0], sizeof texts[0], "%.*f (%.*f-%.*f)", digits, score.median, digits, score.minimum, digits, score.maximum);
-        snprintf(texts[1], sizeof texts[1], "%.2f (%.2f-%.2f)", score_ratio.median, score_ratio.minimum, score_ratio.maximum);
+        snprintf(texts[0], sizeof texts[0], "%.*f (%.*f-%.*f)", digits, score.median, digits, score.minimum, digits,
+                 score.maximum);
+        snprintf(texts[1], sizeof texts[1], "%.2f (%.2f-%.2f)", score_ratio.median, score_ratio.minimum,
+                 score_ratio.maximum);
         snprintf(texts[2], sizeof texts[2], "%.2f (%.2f-%.2f)", cpu.median, cpu.minimum, cpu.maximum);
         snprintf(texts[3], sizeof texts[3], "%.2f (%.2f-%.2f)", cpu_ratio.median, cpu_ratio.minimum, cpu_ratio.maximum);
         printf("%-*s  %-27s  %-18s  %-20s  %-18s  %8.4f  %8.1f  %8.1f  %5.0f%%  %4.0f%%  %7.0f  %6.0f\n", width,
@@ -107,7 +123,8 @@ static void print_table(const struct comparison *comparison) {
 }
 
 static void print_json_summary(const char *key, struct summary summary) {
-    printf(",\"%s\":{\"median\":%.4f,\"minimum\":%.4f,\"maximum\":%.4f}", key, summary.median, summary.minimum, summary.maximum);
+    printf(",\"%s\":{\"median\":%.4f,\"minimum\":%.4f,\"maximum\":%.4f}", key, summary.median, summary.minimum,
+           summary.maximum);
 }
 
 static void print_json(const struct comparison *comparison) {
@@ -135,12 +152,14 @@ static void warn_if_shared(const struct comparison *comparison) {
     double server = of(comparison, 0, field_server_share).median, load = of(comparison, 0, field_load_share).median;
     if (server > 0.8 || load > 0.8) return;
     fprintf(comparison->json ? stderr : stdout,
-            "# other work took the CPUs (server %.0f %%, load %.0f %% busy): trust the CPU ratio, not requests/s\n", server * 100,
-            load * 100);
+            "# other work took the CPUs (server %.0f %%, load %.0f %% busy): trust the CPU ratio, not requests/s\n",
+            server * 100, load * 100);
 }
 
 void print_comparison(const struct comparison *comparison) {
-    if (comparison->json) print_json(comparison);
-    else print_table(comparison);
+    if (comparison->json)
+        print_json(comparison);
+    else
+        print_table(comparison);
     warn_if_shared(comparison);
 }

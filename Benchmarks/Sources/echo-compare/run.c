@@ -52,7 +52,8 @@ static struct child start(const char *command, int cpu) {
 
 // True if the child has ended by itself within the time.
 static bool ended_within(pid_t pid, int milliseconds, int *status) {
-    for (uint64_t limit = now_nanoseconds() + (uint64_t)milliseconds * 1000000u; now_nanoseconds() < limit; usleep(1000)) {
+    for (uint64_t limit = now_nanoseconds() + (uint64_t)milliseconds * 1000000u; now_nanoseconds() < limit;
+         usleep(1000)) {
         if (waitpid(pid, status, WNOHANG) == pid) return true;
     }
     return false;
@@ -142,7 +143,8 @@ static struct result parse_result(const struct comparison *comparison, const cha
                         : strcmp(comparison->mode, "storm") == 0 ? "\"totalMilliseconds\":"
                                                                  : "\"microsecondsPerConnection\":";
     double requests = number_after(json, "\"requests\":");
-    double switches = number_after(json, "\"serverVoluntarySwitches\":") + number_after(json, "\"serverInvoluntarySwitches\":");
+    double switches =
+        number_after(json, "\"serverVoluntarySwitches\":") + number_after(json, "\"serverInvoluntarySwitches\":");
     return (struct result){
         .score = number_after(json, score),
         .cpu_microseconds = number_after(json, "\"serverCpuMicrosecondsPerRequest\":"),
@@ -161,7 +163,8 @@ struct result run_once(const struct comparison *comparison, const struct server 
     struct child child = start_server(comparison, server, &port);
     bool steady = strcmp(comparison->mode, "steady") == 0;
     char *command = NULL;
-    if (asprintf(&command, "%s --json --port %u --pid %d --size %u --seconds %g --warmup %g --%s %u --concurrent %u --driver %s",
+    if (asprintf(&command,
+                 "%s --json --port %u --pid %d --size %u --seconds %g --warmup %g --%s %u --concurrent %u --driver %s",
                  comparison->load_path, port, child.pid, comparison->size, comparison->seconds, comparison->warm_up,
                  steady ? "connections" : comparison->mode, comparison->connections, comparison->concurrent,
                  comparison->driver) < 0) {

@@ -33,7 +33,8 @@ void prepare_connection(struct load *load, struct connection *connection) {
 
 void start_connection(struct load *load, struct connection *connection) {
     const struct sockaddr *address = &load->settings.address.any;
-    socklen_t length = address->sa_family == AF_INET ? sizeof load->settings.address.v4 : sizeof load->settings.address.v6;
+    socklen_t length =
+        address->sa_family == AF_INET ? sizeof load->settings.address.v4 : sizeof load->settings.address.v6;
     connection->state = state_connecting;
     connection->started = now_nanoseconds();
     if (connect(connection->descriptor, address, length) != 0 && errno != EINPROGRESS) fail("connect");
@@ -109,7 +110,8 @@ static void finish_connecting(struct load *load, struct connection *connection) 
     send_message(load, connection);
 }
 
-static void handle(struct load *load, struct connection *connection, uint32_t events, const struct connection_events *wanted) {
+static void handle(struct load *load, struct connection *connection, uint32_t events,
+                   const struct connection_events *wanted) {
     switch (connection->state) {
     case state_connecting:
         if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) finish_connecting(load, connection);
@@ -130,8 +132,7 @@ static void handle(struct load *load, struct connection *connection, uint32_t ev
         if (!(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))) return;
         close_connection(load, connection);
         break;
-    case state_unused:
-        return; // closed by an earlier event of the same wait
+    case state_unused: return; // closed by an earlier event of the same wait
     }
     if (connection->state == state_unused && wanted->closed != NULL) wanted->closed(load, connection);
 }

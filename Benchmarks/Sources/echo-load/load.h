@@ -28,7 +28,7 @@ struct settings {
     uint32_t concurrent;  // churn: how many are open at a time
     uint32_t size;
     double seconds, warm_up;
-    pid_t server_pid;     // 0: unknown
+    pid_t server_pid; // 0: unknown
     bool json;
 };
 
@@ -40,7 +40,7 @@ struct connection {
     uint32_t sequence;       // number of its current message
     uint32_t sent, received; // bytes of the current message
     enum connection_state state;
-    uint64_t started;        // when the current message was sent, or when it began to connect
+    uint64_t started; // when the current message was sent, or when it began to connect
     const unsigned char *message;
 };
 
@@ -52,7 +52,7 @@ struct load {
     unsigned char *receive_buffer;
     struct histogram latency;
     uint64_t errors;
-    uint32_t next_source;    // last part of the loopback address that the next connection comes from
+    uint32_t next_source; // last part of the loopback address that the next connection comes from
     struct process_usage server_before, server_after;
     uint64_t own_cpu_before, own_cpu_after;
     uint64_t window_start, window_end;

@@ -59,13 +59,38 @@ static void set_address(struct settings *settings, const char *text, uint16_t po
 }
 
 static struct settings parse_settings(int count, char **arguments) {
-    enum { o_address = 1, o_port, o_connections, o_storm, o_hold, o_churn, o_concurrent, o_size, o_seconds, o_warm_up,
-           o_driver, o_pid, o_json, o_help };
+    enum {
+        o_address = 1,
+        o_port,
+        o_connections,
+        o_storm,
+        o_hold,
+        o_churn,
+        o_concurrent,
+        o_size,
+        o_seconds,
+        o_warm_up,
+        o_driver,
+        o_pid,
+        o_json,
+        o_help
+    };
     static const struct option names[] = {
-        {"address", 1, 0, o_address}, {"port", 1, 0, o_port}, {"connections", 1, 0, o_connections},
-        {"storm", 1, 0, o_storm}, {"hold", 1, 0, o_hold}, {"churn", 1, 0, o_churn}, {"concurrent", 1, 0, o_concurrent},
-        {"size", 1, 0, o_size}, {"seconds", 1, 0, o_seconds}, {"warmup", 1, 0, o_warm_up}, {"driver", 1, 0, o_driver},
-        {"pid", 1, 0, o_pid}, {"json", 0, 0, o_json}, {"help", 0, 0, o_help}, {0, 0, 0, 0},
+        {"address", 1, 0, o_address},
+        {"port", 1, 0, o_port},
+        {"connections", 1, 0, o_connections},
+        {"storm", 1, 0, o_storm},
+        {"hold", 1, 0, o_hold},
+        {"churn", 1, 0, o_churn},
+        {"concurrent", 1, 0, o_concurrent},
+        {"size", 1, 0, o_size},
+        {"seconds", 1, 0, o_seconds},
+        {"warmup", 1, 0, o_warm_up},
+        {"driver", 1, 0, o_driver},
+        {"pid", 1, 0, o_pid},
+        {"json", 0, 0, o_json},
+        {"help", 0, 0, o_help},
+        {0, 0, 0, 0},
     };
     static const char *const names_of_modes[] = {"--connections", "--storm", "--churn", "--hold"};
     struct settings settings = {.connections = 50, .concurrent = 50, .size = 64, .seconds = 2, .warm_up = 0.3};
@@ -78,7 +103,8 @@ static struct settings parse_settings(int count, char **arguments) {
         case o_connections: settings.mode = mode_steady; goto connections;
         case o_storm: settings.mode = mode_storm; goto connections;
         case o_churn: settings.mode = mode_churn; goto connections;
-        case o_hold: settings.mode = mode_hold;
+        case o_hold:
+            settings.mode = mode_hold;
         connections:
             settings.connections = (uint32_t)parse_number(names_of_modes[settings.mode], optarg, 1, 1000000);
             break;

@@ -4,9 +4,7 @@
 
 static const char *const mode_names[] = {"steady", "storm", "churn", "hold"};
 
-static double microseconds(uint64_t nanoseconds) {
-    return (double)nanoseconds / 1e3;
-}
+static double microseconds(uint64_t nanoseconds) { return (double)nanoseconds / 1e3; }
 
 static double per_request(const struct load *load, double value) {
     return load->requests == 0 ? 0 : value / (double)load->requests;
@@ -20,9 +18,9 @@ static void print_json(const struct load *load) {
     printf("{\"mode\":\"%s\",\"driver\":\"%s\",\"connections\":%u,\"size\":%u,\"windowSeconds\":%.6f,\"requests\":%llu,"
            "\"requestsPerSecond\":%.0f,\"totalMilliseconds\":%.3f,\"microsecondsPerConnection\":%.3f,",
            mode_names[settings->mode],
-           settings->mode == mode_steady && settings->driver == driver_uring ? "io_uring" : "epoll", settings->connections,
-           settings->size, window / 1e9, (unsigned long long)load->requests, (double)load->requests / (window / 1e9),
-           window / 1e6, window / 1e3 / settings->connections);
+           settings->mode == mode_steady && settings->driver == driver_uring ? "io_uring" : "epoll",
+           settings->connections, settings->size, window / 1e9, (unsigned long long)load->requests,
+           (double)load->requests / (window / 1e9), window / 1e6, window / 1e3 / settings->connections);
     if (settings->mode == mode_hold) {
         printf("\"microsecondsPerOpening\":%.3f,\"microsecondsPerClosing\":%.3f,",
                microseconds(load->closing_started - load->window_start) / settings->connections,
@@ -30,8 +28,9 @@ static void print_json(const struct load *load) {
     }
     printf("\"latencyMicrosecondsP50\":%.1f,\"latencyMicrosecondsP99\":%.1f,\"latencyMicrosecondsMax\":%.1f,"
            "\"errors\":%llu,\"loadCpuShare\":%.3f",
-           microseconds(histogram_quantile(&load->latency, 0.5)), microseconds(histogram_quantile(&load->latency, 0.99)),
-           microseconds(load->latency.maximum), (unsigned long long)load->errors, own_cpu / window);
+           microseconds(histogram_quantile(&load->latency, 0.5)),
+           microseconds(histogram_quantile(&load->latency, 0.99)), microseconds(load->latency.maximum),
+           (unsigned long long)load->errors, own_cpu / window);
     if (settings->server_pid != 0) {
         printf(",\"serverCpuShare\":%.3f,\"serverCpuMicrosecondsPerRequest\":%.4f,\"serverVoluntarySwitches\":%llu,"
                "\"serverInvoluntarySwitches\":%llu,\"serverResidentKibibytes\":%llu",
@@ -46,8 +45,8 @@ static void print_json(const struct load *load) {
 static void print_text(const struct load *load) {
     const struct settings *settings = &load->settings;
     double window = (double)(load->window_end - load->window_start);
-    printf("%s, %u connections, %u bytes: %llu round trips in %.1f ms", mode_names[settings->mode], settings->connections,
-           settings->size, (unsigned long long)load->requests, window / 1e6);
+    printf("%s, %u connections, %u bytes: %llu round trips in %.1f ms", mode_names[settings->mode],
+           settings->connections, settings->size, (unsigned long long)load->requests, window / 1e6);
     if (settings->mode == mode_steady) {
         printf(", %.0f requests/s\n", (double)load->requests / (window / 1e9));
     } else {
@@ -59,9 +58,9 @@ static void print_text(const struct load *load) {
                microseconds(load->window_end - load->closing_started) / settings->connections);
     }
     printf("latency p50 %.1f us, p99 %.1f us, max %.1f us; errors %llu; load generator busy %.0f %%\n",
-           microseconds(histogram_quantile(&load->latency, 0.5)), microseconds(histogram_quantile(&load->latency, 0.99)),
-           microseconds(load->latency.maximum), (unsigned long long)load->errors,
-           (double)(load->own_cpu_after - load->own_cpu_before) / window * 100);
+           microseconds(histogram_quantile(&load->latency, 0.5)),
+           microseconds(histogram_quantile(&load->latency, 0.99)), microseconds(load->latency.maximum),
+           (unsigned long long)load->errors, (double)(load->own_cpu_after - load->own_cpu_before) / window * 100);
     if (settings->server_pid != 0) {
         double server_cpu = (double)(load->server_after.cpu_nanoseconds - load->server_before.cpu_nanoseconds);
         printf("server: %.3f us of CPU per request, busy %.0f %%, %llu KiB resident\n",
@@ -71,6 +70,8 @@ static void print_text(const struct load *load) {
 }
 
 void print_report(const struct load *load) {
-    if (load->settings.json) print_json(load);
-    else print_text(load);
+    if (load->settings.json)
+        print_json(load);
+    else
+        print_text(load);
 }

@@ -28,7 +28,9 @@ static void request_receive(struct connection *connection) {
 
 // Ends a turn every now and then even if the server does not answer.
 static void request_tick(void) {
-    static const struct { int64_t seconds, nanoseconds; } interval = {.nanoseconds = 20000000};
+    static const struct {
+        int64_t seconds, nanoseconds;
+    } interval = {.nanoseconds = 20000000};
     struct uring_sqe *sqe = uring_next_sqe(&ring);
     sqe->opcode = op_timeout;
     sqe->address = (uint64_t)(uintptr_t)&interval;
@@ -91,22 +93,26 @@ static void turn(struct load *load) {
         const struct uring_cqe *cqe = &ring.cqes[position & ring.cq_mask];
         struct connection *connection = &load->connections[(uint32_t)cqe->user_data];
         enum kind kind = (enum kind)(cqe->user_data >> 32);
-        if (kind == kind_receive) complete_receive(load, connection, cqe);
-        else if (kind == kind_send) break_connection(load, connection, "send", cqe->result < 0 ? -cqe->result : 0);
-        else request_tick();
+        if (kind == kind_receive)
+            complete_receive(load, connection, cqe);
+        else if (kind == kind_send)
+            break_connection(load, connection, "send", cqe->result < 0 ? -cqe->result : 0);
+        else
+            request_tick();
     }
     uring_consume(&ring, tail);
     uring_buffers_publish(&buffers);
 }
 
 static void prepare(const struct load *load) {
-    // A message comes in one piece mostly: buffers of its size, within reason. Echoes are checked at once, so a buffer is
-    // back before the next turn, and few of them stay warmer in the cache: 1 MiB, unless more connections need more.
+    // A message comes in one piece mostly: buffers of its size, within reason. Echoes are checked at once, so a buffer
+    // is back before the next turn, and few of them stay warmer in the cache: 1 MiB, unless more connections need more.
     uint32_t size = load->settings.size < 512 ? 512 : load->settings.size > 65536 ? 65536 : load->settings.size;
     uint32_t count = 2048;
     while (count * size > 1u << 20 && count / 2 >= load->settings.connections) count /= 2;
     uring_open(&ring, &(struct uring_options){.sq_entries = 512, .cq_entries = 16384});
-    uring_buffers_open(&ring, &buffers, &(struct uring_buffers_options){.count = count, .size = size, .stride = size + 64});
+    uring_buffers_open(&ring, &buffers,
+                       &(struct uring_buffers_options){.count = count, .size = size, .stride = size + 64});
     for (uint32_t index = 0; index < count; index++) uring_buffers_add(&buffers, (uint16_t)index);
     uring_buffers_publish(&buffers);
 }

@@ -18,7 +18,8 @@
 
 enum { receive_capacity = 64 * 1024, events_per_wait = 1024 };
 
-// What a connection could not send yet. A descriptor is its index; the memory is allocated only when a send falls short.
+// What a connection could not send yet. A descriptor is its index; the memory is allocated only when a send falls
+// short.
 struct pending {
     unsigned char *bytes;
     size_t start, end;

@@ -4,7 +4,8 @@
 // prepares the next sends. Accept and receive are multishot, receive buffers are picked by the kernel.
 //
 // Receive buffers are incremental where the kernel has them (6.12): messages lie one behind the other in 64 KiB
-// buffers, 1 MiB in all, so the bytes are still in the cache when they are sent. That is worth 15 % at 16 KiB a message.
+// buffers, 1 MiB in all, so the bytes are still in the cache when they are sent. That is worth 15 % at 16 KiB a
+// message.
 //
 // `--send inline` saves the completions of sends. It rests on three kernel facts:
 //   - MSG_DONTWAIT makes a send succeed or fail while it is submitted: it never waits inside the kernel,
@@ -42,8 +43,8 @@ struct chunk {
 
 // A descriptor is the index of its connection. It closes when nothing of it is left in the kernel.
 struct connection {
-    struct chunk sending;               // length 0: nothing is being sent
-    uint32_t queue_first, queue_last;   // chunks that wait for `sending`, 0: none
+    struct chunk sending;             // length 0: nothing is being sent
+    uint32_t queue_first, queue_last; // chunks that wait for `sending`, 0: none
     bool receiving, ended, broken;
 };
 
@@ -52,30 +53,30 @@ static struct uring ring;
 static struct uring_buffers buffers;
 static struct connection *connections;
 
-static struct chunk *pool;              // entry 0 is unused
-static uint32_t pool_free;              // entries that were used before, linked by `next`
+static struct chunk *pool; // entry 0 is unused
+static uint32_t pool_free; // entries that were used before, linked by `next`
 static uint32_t pool_used, pool_capacity;
 
-static int *batch;                      // connections whose inline send is in the submission queue
+static int *batch; // connections whose inline send is in the submission queue
 static uint32_t batch_count;
-static bool settling_needed;            // something waits for the end of an inline send
-static uint32_t submitted_at_enter;     // the submission queue's tail when this turn entered the kernel
-static int *starved;                    // connections whose receive found no buffer
+static bool settling_needed;        // something waits for the end of an inline send
+static uint32_t submitted_at_enter; // the submission queue's tail when this turn entered the kernel
+static int *starved;                // connections whose receive found no buffer
 static uint32_t starved_count;
 
-static uint16_t *free_buffers;          // in the order in which they were given back
+static uint16_t *free_buffers; // in the order in which they were given back
 static uint32_t free_count, in_ring;
-static uint32_t bundle_position;        // where in the ring of buffers the last bundle ended
-static uint32_t *incremental_used;      // per buffer: bytes that the kernel has filled
-static uint16_t *incremental_users;     // per buffer: chunks that are not sent yet, + 1 while the kernel fills it
+static uint32_t bundle_position;    // where in the ring of buffers the last bundle ended
+static uint32_t *incremental_used;  // per buffer: bytes that the kernel has filled
+static uint16_t *incremental_users; // per buffer: chunks that are not sent yet, + 1 while the kernel fills it
 
 static int listener;
 static bool accept_paused, finished;
-static struct { uint64_t turns, completions, receives, starved, failed_inline_sends, queued; } counts;
+static struct {
+    uint64_t turns, completions, receives, starved, failed_inline_sends, queued;
+} counts;
 
-static uint64_t tag(enum kind kind, int descriptor) {
-    return (uint64_t)kind << 32 | (uint32_t)descriptor;
-}
+static uint64_t tag(enum kind kind, int descriptor) { return (uint64_t)kind << 32 | (uint32_t)descriptor; }
 
 // MARK: Buffers
 
@@ -233,12 +234,16 @@ static void echo(int descriptor, struct chunk chunk) {
         return release_chunk(&chunk);
     }
     uint32_t entry = pool_free;
-    if (entry != 0) pool_free = pool[entry].next;
-    else if ((entry = ++pool_used) >= pool_capacity) fail("more chunks than the pool holds");
+    if (entry != 0)
+        pool_free = pool[entry].next;
+    else if ((entry = ++pool_used) >= pool_capacity)
+        fail("more chunks than the pool holds");
     pool[entry] = chunk;
     pool[entry].next = 0;
-    if (connection->queue_last != 0) pool[connection->queue_last].next = entry;
-    else connection->queue_first = entry;
+    if (connection->queue_last != 0)
+        pool[connection->queue_last].next = entry;
+    else
+        connection->queue_first = entry;
     connection->queue_last = entry;
 }
 
@@ -247,7 +252,9 @@ static void echo(int descriptor, struct chunk chunk) {
 static void take_incremental(int descriptor, uint16_t buffer, uint32_t length, bool buffer_stays) {
     struct chunk chunk = {
         .bytes = uring_buffer_memory(&buffers, buffer) + incremental_used[buffer],
-        .length = length, .buffer = buffer, .buffer_count = 1,
+        .length = length,
+        .buffer = buffer,
+        .buffer_count = 1,
     };
     incremental_used[buffer] += length;
     incremental_users[buffer]++;
@@ -286,8 +293,11 @@ static void take_received(int descriptor, const struct uring_cqe *cqe) {
     if (options.bundle) return take_bundle(descriptor, buffer, length);
     in_ring--;
     echo(descriptor, (struct chunk){
-        .bytes = uring_buffer_memory(&buffers, buffer), .length = length, .buffer = buffer, .buffer_count = 1,
-    });
+                         .bytes = uring_buffer_memory(&buffers, buffer),
+                         .length = length,
+                         .buffer = buffer,
+                         .buffer_count = 1,
+                     });
 }
 
 static void complete_receive(int descriptor, const struct uring_cqe *cqe) {
@@ -326,8 +336,10 @@ static void complete_accept(const struct uring_cqe *cqe) {
         request_receive(cqe->result);
     }
     if (cqe->flags & cqe_more) return;
-    if (cqe->result == -EMFILE || cqe->result == -ENFILE) accept_paused = true; // until a connection closes
-    else request_accept();
+    if (cqe->result == -EMFILE || cqe->result == -ENFILE)
+        accept_paused = true; // until a connection closes
+    else
+        request_accept();
 }
 
 static void complete(const struct uring_cqe *cqe) {
@@ -409,17 +421,24 @@ static void *allocate(size_t count, size_t size) {
 
 static bool open_buffers(void) {
     choose_buffer_sizes(&options);
-    return uring_buffers_open(&ring, &buffers, &(struct uring_buffers_options){
-        .count = options.buffer_count, .size = options.buffer_size, .stride = options.buffer_stride,
-        .incremental = options.incremental, .huge_pages = options.huge_pages,
-    });
+    return uring_buffers_open(&ring, &buffers,
+                              &(struct uring_buffers_options){
+                                  .count = options.buffer_count,
+                                  .size = options.buffer_size,
+                                  .stride = options.buffer_stride,
+                                  .incremental = options.incremental,
+                                  .huge_pages = options.huge_pages,
+                              });
 }
 
 static void prepare(void) {
     uring_open(&ring, &(struct uring_options){
-        .sq_entries = options.sq_entries, .cq_entries = options.cq_entries, .cooperative = options.cooperative,
-        .plain_descriptor = options.plain_descriptor, .no_iowait = options.no_iowait,
-    });
+                          .sq_entries = options.sq_entries,
+                          .cq_entries = options.cq_entries,
+                          .cooperative = options.cooperative,
+                          .plain_descriptor = options.plain_descriptor,
+                          .no_iowait = options.no_iowait,
+                      });
     struct options requested = options;
     if (!open_buffers()) {
         options = requested;
@@ -453,7 +472,8 @@ int main(int count, char **arguments) {
     announce_listening(bound_port(listener));
     while (!finished) turn();
     if (options.statistics) {
-        fprintf(stderr, "turns %llu, enters %llu, completions %llu, receives %llu (%.1f per turn), starved %llu, "
+        fprintf(stderr,
+                "turns %llu, enters %llu, completions %llu, receives %llu (%.1f per turn), starved %llu, "
                 "failed inline sends %llu, queued chunks %llu\n",
                 (unsigned long long)counts.turns, (unsigned long long)ring.enters,
                 (unsigned long long)counts.completions, (unsigned long long)counts.receives,

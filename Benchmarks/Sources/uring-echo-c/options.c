@@ -41,21 +41,57 @@ static enum send_mode parse_send_mode(const char *text) {
 }
 
 struct options parse_options(int count, char **arguments) {
-    enum { o_send = 1, o_no_wait_all, o_single, o_poll_first, o_bundle, o_separate, o_buffers, o_size, o_stride,
-           o_published, o_huge, o_sq, o_cq, o_wait_for, o_minimum_wait, o_cooperative, o_plain, o_no_iowait,
-           o_statistics, o_help };
+    enum {
+        o_send = 1,
+        o_no_wait_all,
+        o_single,
+        o_poll_first,
+        o_bundle,
+        o_separate,
+        o_buffers,
+        o_size,
+        o_stride,
+        o_published,
+        o_huge,
+        o_sq,
+        o_cq,
+        o_wait_for,
+        o_minimum_wait,
+        o_cooperative,
+        o_plain,
+        o_no_iowait,
+        o_statistics,
+        o_help
+    };
     static const struct option names[] = {
-        {"send", 1, 0, o_send}, {"no-wait-all", 0, 0, o_no_wait_all}, {"single-receive", 0, 0, o_single},
-        {"poll-first", 0, 0, o_poll_first}, {"bundle", 0, 0, o_bundle}, {"separate", 0, 0, o_separate},
-        {"buffers", 1, 0, o_buffers}, {"buffer-size", 1, 0, o_size}, {"buffer-stride", 1, 0, o_stride},
-        {"published", 1, 0, o_published}, {"huge-pages", 0, 0, o_huge}, {"sq", 1, 0, o_sq}, {"cq", 1, 0, o_cq},
-        {"wait-for", 1, 0, o_wait_for}, {"minimum-wait", 1, 0, o_minimum_wait}, {"cooperative", 0, 0, o_cooperative},
-        {"plain-descriptor", 0, 0, o_plain}, {"no-iowait", 0, 0, o_no_iowait}, {"statistics", 0, 0, o_statistics},
-        {"help", 0, 0, o_help}, {0, 0, 0, 0},
+        {"send", 1, 0, o_send},
+        {"no-wait-all", 0, 0, o_no_wait_all},
+        {"single-receive", 0, 0, o_single},
+        {"poll-first", 0, 0, o_poll_first},
+        {"bundle", 0, 0, o_bundle},
+        {"separate", 0, 0, o_separate},
+        {"buffers", 1, 0, o_buffers},
+        {"buffer-size", 1, 0, o_size},
+        {"buffer-stride", 1, 0, o_stride},
+        {"published", 1, 0, o_published},
+        {"huge-pages", 0, 0, o_huge},
+        {"sq", 1, 0, o_sq},
+        {"cq", 1, 0, o_cq},
+        {"wait-for", 1, 0, o_wait_for},
+        {"minimum-wait", 1, 0, o_minimum_wait},
+        {"cooperative", 0, 0, o_cooperative},
+        {"plain-descriptor", 0, 0, o_plain},
+        {"no-iowait", 0, 0, o_no_iowait},
+        {"statistics", 0, 0, o_statistics},
+        {"help", 0, 0, o_help},
+        {0, 0, 0, 0},
     };
     struct options options = {
-        .wait_all = true, .incremental = true,
-        .sq_entries = 1024, .cq_entries = 16384, .wait_for = 1,
+        .wait_all = true,
+        .incremental = true,
+        .sq_entries = 1024,
+        .cq_entries = 16384,
+        .wait_for = 1,
     };
     for (int option; (option = getopt_long(count, arguments, "", names, NULL)) != -1;) {
         switch (option) {
@@ -95,7 +131,8 @@ struct options parse_options(int count, char **arguments) {
 void choose_buffer_sizes(struct options *options) {
     if (options->buffer_count == 0) options->buffer_count = options->incremental ? 16 : 128;
     if (options->buffer_size == 0) options->buffer_size = options->incremental ? 65536 : 16384;
-    if (options->published == 0 || options->published > options->buffer_count) options->published = options->buffer_count;
+    if (options->published == 0 || options->published > options->buffer_count)
+        options->published = options->buffer_count;
     // A stride of a power of two would put all buffers on the same cache sets.
     if (options->buffer_stride == 0) options->buffer_stride = options->buffer_size + 64;
     if (options->bundle) options->buffer_stride = options->buffer_size; // neighbours are sent as one

@@ -15,14 +15,14 @@ enum send_mode {
 struct options {
     uint16_t port;
     enum send_mode send_mode;
-    bool wait_all;           // MSG_WAITALL on sends
-    bool single_receive;     // a new receive for each message instead of multishot
+    bool wait_all;       // MSG_WAITALL on sends
+    bool single_receive; // a new receive for each message instead of multishot
     bool poll_first;
-    bool bundle;             // one receive fills several buffers
-    bool incremental;        // receives share a buffer; false where the kernel can't (before 6.12)
+    bool bundle;      // one receive fills several buffers
+    bool incremental; // receives share a buffer; false where the kernel can't (before 6.12)
     bool huge_pages;
     uint32_t buffer_count, buffer_size, buffer_stride;
-    uint32_t published;      // at most that many buffers lie in the ring, the most recently used ones; 0: all
+    uint32_t published; // at most that many buffers lie in the ring, the most recently used ones; 0: all
     uint32_t sq_entries, cq_entries;
     uint32_t wait_for, minimum_wait_microseconds;
     bool cooperative, plain_descriptor, no_iowait;

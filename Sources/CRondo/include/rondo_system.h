@@ -63,12 +63,12 @@ struct rondo_epoll_event {
 #pragma pack(pop)
 #endif
 #define RONDO_EPOLL_IN 0x001u
-#define RONDO_EPOLL_URGENT 0x002u        // EPOLLPRI
+#define RONDO_EPOLL_URGENT 0x002u // EPOLLPRI
 #define RONDO_EPOLL_OUT 0x004u
-#define RONDO_EPOLL_ERROR 0x008u         // EPOLLERR, always watched
-#define RONDO_EPOLL_HANGUP 0x010u        // EPOLLHUP, always watched
-#define RONDO_EPOLL_READ_HANGUP 0x2000u  // EPOLLRDHUP
-#define RONDO_EPOLL_EDGE (1u << 31)      // EPOLLET
+#define RONDO_EPOLL_ERROR 0x008u        // EPOLLERR, always watched
+#define RONDO_EPOLL_HANGUP 0x010u       // EPOLLHUP, always watched
+#define RONDO_EPOLL_READ_HANGUP 0x2000u // EPOLLRDHUP
+#define RONDO_EPOLL_EDGE (1u << 31)     // EPOLLET
 
 int rondo_epoll_create(void);
 int rondo_epoll_add(int epoll, int fd, uint32_t events, uint64_t data);

@@ -13,14 +13,14 @@ struct rondo_sqe {
     uint8_t flags;
     uint16_t ioprio;
     int32_t fd;
-    uint64_t off;  // also: addr2
+    uint64_t off; // also: addr2
     uint64_t addr;
     uint32_t len;
-    uint32_t op_flags;  // msg_flags, open_flags, accept_flags, poll32_events, statx_flags, …
+    uint32_t op_flags; // msg_flags, open_flags, accept_flags, poll32_events, statx_flags, …
     uint64_t user_data;
     uint16_t buf_group;
     uint16_t personality;
-    int32_t splice_fd_in;  // also: file_index
+    int32_t splice_fd_in; // also: file_index
     uint64_t addr3;
     uint64_t reserved;
 };
@@ -159,12 +159,8 @@ int rondo_uring_enter(int fd, uint32_t to_submit, uint32_t min_complete, uint32_
 int rondo_uring_register(int fd, uint32_t opcode, void *argument, uint32_t count);
 
 // The ring's shared counters: the kernel is the other side, so each needs its ordering.
-static inline uint32_t rondo_load_acquire(const uint32_t *word) {
-    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
-}
-static inline uint32_t rondo_load_relaxed(const uint32_t *word) {
-    return __atomic_load_n(word, __ATOMIC_RELAXED);
-}
+static inline uint32_t rondo_load_acquire(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+static inline uint32_t rondo_load_relaxed(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
 static inline void rondo_store_release(uint32_t *word, uint32_t value) {
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }

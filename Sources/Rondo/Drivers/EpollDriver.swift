@@ -171,6 +171,7 @@ final class EpollDriver: KernelDriver {
     /// - Returns: the socket's state; nil if the descriptor is none, and the operation has ended.
     private func begin(on descriptor: Descriptor, as id: OperationID) -> UnsafeMutablePointer<EpollSocket>? {
         // The table grows for what exists only.
+        // SAFETY: entries never move; no other is asked for.
         if unsafe sockets.existingEntry(of: descriptor.rawValue) == nil, fcntl(descriptor.rawValue, F_GETFD) < 0 {
             complete(id, -EBADF)
             return nil
@@ -181,6 +182,7 @@ final class EpollDriver: KernelDriver {
         }
         descriptors[slot] = descriptor.rawValue
         pendingCount += 1
+        // SAFETY: as above; the table has just been asked whether the descriptor is one.
         return unsafe sockets.entry(of: descriptor.rawValue)
     }
 

@@ -34,6 +34,9 @@ struct EpollSocket {
     var bytesLeft = 0
     var bytesSent = 0
 
+    // SAFETY: both look at the cases only, not at what `bytes` points to.
+
+    /// Whether an operation has not ended.
     var isPending: Bool { unsafe reading != .nothing || writing != .nothing }
 
     /// Whether an attempt could get an operation further.

@@ -6,7 +6,7 @@ package import SystemPackage
 
 /// One part of io_uring, and whether it works here.
 package struct UringCheck: Sendable {
-    package enum Outcome: Sendable, Hashable {
+    package enum Verdict: Sendable, Hashable {
         case works
         case refused(Errno)
         /// What it builds on does not work.
@@ -18,7 +18,7 @@ package struct UringCheck: Sendable {
     package var purpose: String
     /// Whether the driver can't do without it.
     package var isRequired: Bool
-    package var outcome = Outcome.notTried
+    package var verdict = Verdict.notTried
 }
 
 extension UringProbe {
@@ -34,13 +34,13 @@ extension UringProbe {
             UringCheck(name: "multishot receive", purpose: "one operation per connection", isRequired: true),
             UringCheck(name: "cancellation", purpose: "an operation is given up at once", isRequired: true),
         ]
-        let outcomes = outcomes()
-        for index in outcomes.indices { checks[index].outcome = outcomes[index] }
+        let verdicts = verdicts()
+        for index in verdicts.indices { checks[index].verdict = verdicts[index] }
         return checks
     }
 
     /// In the order of `checks()`, up to the one on which the rest depends.
-    private static func outcomes() -> [UringCheck.Outcome] {
+    private static func verdicts() -> [UringCheck.Verdict] {
         do throws(Errno) {
             let ring = try UringRing(entries: 8, waitsUntilAbsoluteTime: false)
             var features = UringFeatures()
@@ -50,7 +50,7 @@ extension UringProbe {
             case .failure(let refusal): return [.works, .works, .refused(refusal.errno)]
             }
             let shared = registerBuffers(on: ring.fd, flags: RONDO_BUFFER_RING_INCREMENTAL)
-            let first: [UringCheck.Outcome] = [
+            let first: [UringCheck.Verdict] = [
                 .works, .works, .works, shared.map { .refused($0) } ?? .works,
                 features.absoluteWait ? .works : .refused(.invalidArgument),
             ]
@@ -79,7 +79,7 @@ private struct ConnectionTrial {
     }
 
     /// Multishot accept, multishot receive, cancellation.
-    func run() throws(Errno) -> [UringCheck.Outcome] {
+    func run() throws(Errno) -> [UringCheck.Verdict] {
         defer { driver.close() }
         var open: [Descriptor] = []
         defer { for descriptor in open { driver.closeNow(descriptor) } }
@@ -122,6 +122,7 @@ private struct ConnectionTrial {
     }
 
     private func connect(_ socket: Descriptor, to address: SocketAddress) throws(Errno) {
+        // SAFETY: the address is only lent for the call.
         try systemCall { unsafe address.withSockaddr { unsafe Glibc.connect(socket.rawValue, $0, $1) } }
     }
 

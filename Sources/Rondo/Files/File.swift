@@ -145,7 +145,7 @@ public final class File: @unchecked Sendable {
 
     /// Closes the file, when operations that other tasks still wait for have ended. Closing twice is no mistake.
     public func close() async {
-        await loop.onLoop { [self] in
+        await loop.onLoop {
             if isClosed { return }
             isClosed = true
             if running > 0 { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
@@ -162,7 +162,7 @@ public final class File: @unchecked Sendable {
     private func run(
         _ operation: String, _ body: @Sendable (File) async -> Int32
     ) async throws(IOError) -> Int {
-        try await loop.onLoop { [self] () async throws(IOError) in
+        try await loop.onLoop { () async throws(IOError) in
             if loop.spendOperation() { await loop.yieldNow() }
             if isClosed { throw IOError(operation, path.string, .closed) }
             running += 1

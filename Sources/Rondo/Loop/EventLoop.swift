@@ -34,16 +34,16 @@ public final class EventLoop: @unchecked Sendable {
     let offloadPool: OffloadPool
 
     /// Whether the loop is to end; set by any thread.
-    private let stopRequested = Atomic<Bool>(false)
+    let stopRequested = Atomic<Bool>(false)
     /// From the moment that the loop shuts down: operations are refused.
-    private(set) var isShuttingDown = false
+    var isShuttingDown = false
     /// From the moment that the loop has no driver: what belongs to it is used by the jobs in `afterLife` only.
-    private(set) var isClosed = false
+    var isClosed = false
     /// Where jobs go that come after the loop has closed.
-    private let afterLife = AfterLife()
+    let afterLife = AfterLife()
 
     /// Whether it is the executor of the whole process.
-    private(set) var isProgramLoop = false
+    var isProgramLoop = false
 
     /// The time at which this turn's wait ended.
     private(set) var turnStart: UInt64
@@ -59,7 +59,7 @@ public final class EventLoop: @unchecked Sendable {
     /// Wake-up jobs of sleeps that have ended early. The task that slept is ready, so the loop does not wait now.
     private var endedSleeps: [UnownedJob] = []
     /// Who waits for a receive buffer to become free.
-    private var starved: [any BufferWaiter] = []
+    var starved: [any BufferWaiter] = []
     private(set) var counters = LoopStatistics()
     /// Whether the runtime's layout of jobs has been looked at.
     private var isLayoutVerified = false
@@ -73,9 +73,9 @@ public final class EventLoop: @unchecked Sendable {
     private var eventRing: EventRing?
 
     /// The faces that the runtime sees. They hold the loop, so the loop lets go of them when it closes.
-    private var faces: (tasks: LoopExecutor, serial: LoopSerialExecutor)?
+    var faces: (tasks: LoopExecutor, serial: LoopSerialExecutor)?
     /// The first of them, for other threads.
-    private let sharedTaskFace = Mutex<LoopExecutor?>(nil)
+    let sharedTaskFace = Mutex<LoopExecutor?>(nil)
 
     /// Makes a loop for the calling thread, which must be the one that runs it.
     init(configuration: LoopConfiguration) throws(IOError) {
@@ -111,7 +111,7 @@ public final class EventLoop: @unchecked Sendable {
 
     /// One pass: this is the event loop.
     @inline(__always)
-    private func turn() {
+    func turn() {
         collect()
         fire()
         run()
@@ -243,7 +243,7 @@ public final class EventLoop: @unchecked Sendable {
 
     /// Puts a job into the ready queue.
     @inline(__always)
-    private func makeReady(_ job: UnownedJob) {
+    func makeReady(_ job: UnownedJob) {
         if !isLayoutVerified {
             LoopExecutor.verifyJobLayout(job)
             isLayoutVerified = true
@@ -264,7 +264,7 @@ public final class EventLoop: @unchecked Sendable {
         if case .job(let job) = timers.remove(timer) { endedSleeps.append(job) }
     }
 
-    private func runEndedSleeps() {
+    func runEndedSleeps() {
         let jobs = endedSleeps
         endedSleeps.removeAll(keepingCapacity: true)
         for job in jobs { LoopExecutor.runWakeUp(job) }
@@ -280,7 +280,7 @@ public final class EventLoop: @unchecked Sendable {
         return outcome != .closed
     }
 
-    private func receive(_ message: InboxMessage) {
+    func receive(_ message: InboxMessage) {
         switch message.content {
         case .offloaded(let work):
             pending.finish(Completion(operation: work.operation, result: work.result))
@@ -381,26 +381,6 @@ public final class EventLoop: @unchecked Sendable {
         return operationsLeft <= 0
     }
 
-    // MARK: Receive buffers
-
-    /// Gives received bytes back. On the loop's thread.
-    @inline(__always)
-    func release(_ slice: BufferSlice) {
-        driver.receiveBuffers.release(slice)
-        if !starved.isEmpty { feedStarved() }
-    }
-
-    /// A receive ended because no buffer was free.
-    func waitForBuffer(_ waiter: any BufferWaiter) {
-        if driver.receiveBuffers.grow() { waiter.bufferMayBeFree() } else { starved.append(waiter) }
-    }
-
-    private func feedStarved() {
-        let waiters = starved
-        starved.removeAll()
-        for waiter in waiters { waiter.bufferMayBeFree() }
-    }
-
     // MARK: Yielding
 
     /// Lets every other ready task go first. On the loop's thread.
@@ -433,90 +413,5 @@ public final class EventLoop: @unchecked Sendable {
         let now = driver.now
         if sliceStart == 0 { sliceStart = now }
         return now &- sliceStart >= sliceNanoseconds
-    }
-
-    // MARK: Life
-
-    /// Makes this loop the executor of the whole process.
-    func takeOverProgram() {
-        isProgramLoop = true
-        takeOver(with: self)
-    }
-
-    /// Whether the caller runs on the loop's thread.
-    @inline(__always)
-    package var isOnOwnThread: Bool {
-        // SAFETY: only the address is looked at.
-        unsafe rondo_current_loop() == Unmanaged.passUnretained(self).toOpaque()
-    }
-
-    /// Makes the calling thread the loop's.
-    func enterThread() {
-        require(unsafe rondo_current_loop() == nil, "this thread already runs an event loop")
-        // SAFETY: cleared by leaveThread, before the loop is freed.
-        unsafe rondo_set_current_loop(Unmanaged.passUnretained(self).toOpaque())
-    }
-
-    /// Ends the loop after the running job. From any thread.
-    func stop() {
-        stopRequested.store(true, ordering: .relaxed)
-        if !isOnOwnThread { driver.wake() }
-    }
-
-    /// Ends what is unfinished and frees the driver. On the loop's thread, after `runTurns`.
-    ///
-    /// The order: operations are cancelled and their tasks run on, until no operation is left and no job is ready; then
-    /// the loop refuses jobs, and the pool and the driver close. Tasks that sleep, or that never wait, move to Swift's
-    /// own executor.
-    func close() {
-        isShuttingDown = true
-        for id in pending.unfinished { cancel(id) }
-        feedStarved()
-        // A task that does nothing but yield would keep the loop for ever; one whose operation has just ended cleans up.
-        var idleTurns = 0
-        while pending.count > 0 || (!scheduler.isEmpty && idleTurns < 100) {
-            idleTurns = pending.count > 0 ? 0 : idleTurns + 1
-            turn()
-        }
-        isClosed = true
-        inbox.close { entry in
-            switch entry {
-            case .job(let job): makeReady(job)
-            case .message(let message): receive(message)
-            }
-        }
-        runEndedSleeps()
-        timers.removeAll { target, deadline in
-            let nanoseconds = deadline &- min(deadline, turnStart)
-            switch target {
-            case .job(let job): LoopExecutor.moveSleep(job, nanoseconds: nanoseconds)
-            case .callback(let callback): callback.loopCloses(nanosecondsLeft: nanoseconds)
-            }
-        }
-        offloadPool.close()
-        driver.close()
-        sharedTaskFace.withLock { $0 = nil }
-        faces = nil
-        rondo_set_current_loop(nil)
-        while let job = scheduler.pop() { afterLife.enqueue(job, of: self) }
-    }
-
-    /// The face for tasks.
-    @inline(__always)
-    var taskFace: LoopExecutor {
-        guard let faces else { crash("this event loop is closed") }
-        return faces.tasks
-    }
-
-    /// The face for tasks, or nil if the loop has closed. From any thread.
-    var sharedFace: LoopExecutor? { sharedTaskFace.withLock { $0 } }
-
-    /// A face for tasks, even after the loop has closed. From any thread.
-    var faceForNewTasks: LoopExecutor { isOnOwnThread ? taskFace : sharedFace ?? LoopExecutor(self) }
-
-    /// The face for actors.
-    var serialFace: LoopSerialExecutor {
-        guard let faces else { crash("this event loop is closed") }
-        return faces.serial
     }
 }

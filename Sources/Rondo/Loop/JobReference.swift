@@ -1,9 +1,9 @@
 // The words inside each job that the loop uses, and how to find them without a generic call.
 //
-// Two are the executor's own: `ExecutorJob.withUnsafeExecutorPrivateData` is the public way to them, but costs a generic
-// call into another module at each step of a queue. They stand at a fixed place in every job; `LoopExecutor` asks the
-// runtime once, with the first job, whether they still do. The runtime clears both when it enqueues a task, so what
-// must outlive a wait (the note of a sleeping task's timer) stands in a word that it reserves and never uses.
+// Two are the executor's own: `ExecutorJob.withUnsafeExecutorPrivateData` is the public way to them, but costs a
+// generic call into another module at each step of a queue. They stand at a fixed place in every job; `LoopExecutor`
+// asks the runtime once, with the first job, whether they still do. The runtime clears both when it enqueues a task, so
+// what must outlive a wait (the note of a sleeping task's timer) stands in a word that it reserves and never uses.
 
 import CRondo
 

@@ -63,7 +63,7 @@ public final class TCPListener: @unchecked Sendable {
     /// While the process has no file descriptor left, this waits and tries again, and new connections wait in the
     /// kernel's queue; the loop's logger is told. If the task is cancelled it throws, and no connection is lost.
     public func accept() async throws(IOError) -> TCPStream {
-        try await loop.onLoop { [self] () async throws(IOError) in
+        try await loop.onLoop { () async throws(IOError) in
             if loop.spendOperation() { await loop.yieldNow() }
             while true {
                 if isClosed { throw error(.closed) }
@@ -83,7 +83,7 @@ public final class TCPListener: @unchecked Sendable {
     ///
     /// Each connection costs the same, however many there are.
     public func serve(_ handler: @escaping @Sendable (TCPStream) async throws -> Void) async throws(IOError) {
-        try await loop.onLoop { [self] () async throws(IOError) in
+        try await loop.onLoop { () async throws(IOError) in
             let connections = ConnectionTasks(loop: loop)
             let logger = loop.configuration.logger
             do throws(IOError) {
@@ -108,7 +108,7 @@ public final class TCPListener: @unchecked Sendable {
 
     /// Stops listening. Who accepts meanwhile gets an error. Closing twice is no mistake.
     public func close() async {
-        await loop.onLoop { [self] in
+        await loop.onLoop {
             if isClosed { return }
             isClosed = true
             await queue.close()
@@ -118,7 +118,7 @@ public final class TCPListener: @unchecked Sendable {
 
     /// Times that accepting had to pause because no file descriptor was left.
     public var shortages: Int {
-        get async { await loop.onLoop { [self] in queue.shortages } }
+        get async { await loop.onLoop { queue.shortages } }
     }
 
     private func error(_ cause: IOError.Cause) -> IOError { IOError("accept on", "\(localAddress)", cause) }

@@ -226,7 +226,7 @@ public final class TCPStream: @unchecked Sendable {
     ///
     /// Closing twice is no mistake. It is not ended early by cancellation.
     public func close() async {
-        await loop.onLoop { [self] in await closeOnLoop() }
+        await loop.onLoop { await closeOnLoop() }
     }
 
     private func closeOnLoop() async {
@@ -242,7 +242,7 @@ public final class TCPStream: @unchecked Sendable {
     }
 
     private func shutdown(_ how: Int, _ operation: String) async throws(IOError) {
-        try await loop.onLoop { [self] () async throws(IOError) in
+        try await loop.onLoop { () async throws(IOError) in
             if isClosed { throw error(operation, .closed) }
             let answer = await unsafe loop.perform(.shutdown(descriptor, how: Int32(how)))
             if answer < 0 { throw failure(operation, answer) }

@@ -73,6 +73,7 @@ extension EventLoop {
     /// their numbers, and what is printed would end up in them. What stands there instead refuses to be written to.
     private static func openStandardDescriptors() {
         while true {
+            // SAFETY: the path is a constant.
             let descriptor = unsafe open("/dev/null", O_RDONLY)
             if descriptor > STDERR_FILENO { _ = Glibc.close(descriptor) }
             if descriptor < 0 || descriptor > STDERR_FILENO { return }

@@ -106,7 +106,7 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
 
     /// Takes the timer back. The task is used no more after this.
     func stop() async {
-        await loop.onLoop { [self] in
+        await loop.onLoop {
             if let timer { loop.timers.remove(timer) }
             timer = nil
             unsafe task = nil

@@ -7,7 +7,7 @@ enum KernelFindings {
     static func all() -> [Finding] { UringProbe.checks().map(finding) }
 
     private static func finding(_ check: UringCheck) -> Finding {
-        switch check.outcome {
+        switch check.verdict {
         case .works: Finding(name: check.name, verdict: .good, value: check.purpose)
         case .notTried: Finding(name: check.name, verdict: .bad, value: "not tried: what it builds on does not work")
         case .refused(let errno):

@@ -2,7 +2,8 @@
 //
 // The structures and numbers are the kernel's (include/uapi/linux/io_uring.h), written out here under names of our
 // own, because the headers of many distributions are years older than the kernels they run on.
-// One thread only: the ring is set up SINGLE_ISSUER | DEFER_TASKRUN, nothing here is atomic beyond what the kernel needs.
+// One thread only: the ring is set up SINGLE_ISSUER | DEFER_TASKRUN, nothing here is atomic beyond what the kernel
+// needs.
 
 #ifndef BENCHMARK_URING_H
 #define BENCHMARK_URING_H
@@ -35,9 +36,9 @@ enum { accept_multishot = 1 << 0 }; // sqe.ioprio of accept
 
 enum {
     cqe_buffer = 1 << 0,
-    cqe_more = 1 << 1,           // this request will complete again
+    cqe_more = 1 << 1, // this request will complete again
     cqe_socket_nonempty = 1 << 2,
-    cqe_buffer_more = 1 << 4,    // 6.12, incremental buffers: the kernel goes on filling this buffer
+    cqe_buffer_more = 1 << 4, // 6.12, incremental buffers: the kernel goes on filling this buffer
     cqe_buffer_shift = 16,
 };
 
@@ -84,23 +85,23 @@ struct uring_cqe {
 
 struct uring {
     int descriptor;
-    int enter_descriptor;     // index of the registered ring, or the descriptor itself
-    uint32_t enter_flags;     // added to every enter
+    int enter_descriptor; // index of the registered ring, or the descriptor itself
+    uint32_t enter_flags; // added to every enter
     struct uring_sqe *sqes;
     uint32_t sq_mask, sq_entries;
-    uint32_t sq_tail;         // ours; published by uring_enter
-    uint32_t sq_submitted;    // how far the kernel has taken entries
+    uint32_t sq_tail;      // ours; published by uring_enter
+    uint32_t sq_submitted; // how far the kernel has taken entries
     _Atomic uint32_t *kernel_sq_tail, *kernel_sq_flags;
     struct uring_cqe *cqes;
     uint32_t cq_mask;
     _Atomic uint32_t *kernel_cq_head, *kernel_cq_tail;
-    uint64_t enters;          // system calls made
+    uint64_t enters; // system calls made
 };
 
 struct uring_options {
     uint32_t sq_entries, cq_entries;
-    bool cooperative;         // COOP_TASKRUN instead of DEFER_TASKRUN
-    bool plain_descriptor;    // do not register the ring's descriptor
+    bool cooperative;      // COOP_TASKRUN instead of DEFER_TASKRUN
+    bool plain_descriptor; // do not register the ring's descriptor
     bool no_iowait;
 };
 
@@ -144,7 +145,7 @@ struct uring_buffers {
     unsigned char *memory;
     uint32_t count, size; // count is a power of two
     size_t stride;
-    uint16_t tail;        // ours; published by uring_buffers_publish
+    uint16_t tail; // ours; published by uring_buffers_publish
 };
 
 struct uring_buffers_options {
