@@ -39,6 +39,7 @@ extension EventLoop {
     func close() {
         isShuttingDown = true
         for id in pending.unfinished { cancel(id) }
+        for callback in timers.callbacks { callback.loopShutsDown() }
         feedStarved()
         // A task that does nothing but yield would keep the loop for ever; one whose operation has just ended cleans
         // up.

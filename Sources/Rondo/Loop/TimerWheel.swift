@@ -247,6 +247,19 @@ final class TimerWheel {
         }
     }
 
+    /// The callbacks of all timers, in no particular order.
+    var callbacks: [TimerCallback] {
+        var callbacks: [TimerCallback] = []
+        for index in unsafe 0..<Index(chunks.count << Int(Self.chunkBits)) {
+            // SAFETY: within the chunks; a timer that is set keeps its callback.
+            let node = unsafe pointer(index)
+            if unsafe node.pointee.slot == Self.freeSlot || node.pointee.target & 1 == 0 { continue }
+            let callback = unsafe UnsafeRawPointer(bitPattern: node.pointee.target & ~1)!
+            unsafe callbacks.append(Unmanaged<TimerCallback>.fromOpaque(callback).takeUnretainedValue())
+        }
+        return callbacks
+    }
+
     // Places and lists.
 
     /// The highest digit that is not zero.
@@ -364,6 +377,9 @@ final class TimerWheel {
 class TimerCallback {
     /// On the loop's thread.
     func fire() { crash("a timer callback without an action") }
+
+    /// On the loop's thread: the loop shuts down. Who waits for this timer only may want to wait no longer.
+    func loopShutsDown() {}
 
     /// On the loop's thread: the loop closes, and the timer will not fire.
     func loopCloses(nanosecondsLeft: UInt64) {}

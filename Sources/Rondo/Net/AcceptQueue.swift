@@ -139,9 +139,12 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
 
     private func note(failure code: Int32) {
         switch code {
+        case _ where loop.isShuttingDown:
+            failure = code
+            resume(returning: true)
         case EMFILE, ENFILE, ENOBUFS, ENOMEM:
             pause(because: code)
-        case ECANCELED where !loop.isShuttingDown, ECONNABORTED, EPROTO, EAGAIN, EINTR, ENETDOWN, ENOPROTOOPT,
+        case ECANCELED, ECONNABORTED, EPROTO, EAGAIN, EINTR, ENETDOWN, ENOPROTOOPT,
             EHOSTDOWN, EHOSTUNREACH, EOPNOTSUPP, ENETUNREACH, EPERM:
             // Not the listener's fault: the connection was gone before we had it (man 2 accept), or we asked for it.
             break
@@ -169,10 +172,7 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
             queue.retryTimer = nil
             if queue.isBusy { queue.arm() }
         }
-        override func loopCloses(nanosecondsLeft: UInt64) {
-            queue.retryTimer = nil
-            queue.note(failure: ECANCELED)
-        }
+        override func loopShutsDown() { queue.note(failure: ECANCELED) }
     }
 
     /// Stops accepting and closes what nobody took. Returns when the kernel is through with the descriptor.
