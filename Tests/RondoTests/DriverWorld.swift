@@ -104,7 +104,7 @@ final class DriverHarness {
 
     /// Finished calls on their way from the pool's threads.
     private final class Deliveries: Sendable {
-        private let works = Mutex<[OffloadWork]>([])
+        private let works = Lock<[OffloadWork]>([])
         func add(_ work: OffloadWork) { works.withLock { $0.append(work) } }
         func take() -> [OffloadWork] {
             works.withLock { works in

@@ -68,7 +68,7 @@ extension LoopSuites {
         @Test(arguments: World.real) func aContinuationOutlivesItsLoop(world: World) async throws {
             let gates = (0..<100).map { _ in Gate() }
             let tasks = try await world.runElsewhere {
-                defer { Thread.start { for gate in gates { gate.open() } } }
+                defer { Thread.detach { for gate in gates { gate.open() } } }
                 return gates.map { gate in start { await gate.wait() } }
             }
             for task in tasks { try await task.value }

@@ -131,7 +131,7 @@ extension LoopSuites {
                 let blocking = start { try await offload { end.wait() } }
                 let calls = (0..<100).map { _ in start { _ = try await offload { ran.add() } } }
                 await settle()
-                Thread.start {
+                Thread.detach {
                     for call in calls { call.cancel() }
                     end.signal()
                 }

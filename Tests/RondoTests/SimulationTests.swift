@@ -153,7 +153,7 @@ import Testing
 
     @Test func replayIsVerified() throws {
         try Simulation.verifyReplay(seed: 11) { _ in try await Echo.run(clients: 2, bytes: 500) }
-        let runs = Mutex(0)
+        let runs = Lock(0)
         let failure = #expect(throws: SimulationFailure.self) {
             try Simulation.verifyReplay(seed: 11) { _ in
                 let run = runs.withLock { runs in

@@ -98,7 +98,7 @@ extension LoopSuites {
             try world.run {
                 let tasks = (0..<100).map { _ in start { try await Task.sleep(for: .seconds(3600)) } }
                 await settle()
-                Thread.start { for task in tasks { task.cancel() } }
+                Thread.detach { for task in tasks { task.cancel() } }
                 for task in tasks { await #expect(throws: CancellationError.self) { try await task.value } }
                 await settle()
                 #expect(statistics.timers == 0)
@@ -118,14 +118,14 @@ extension LoopSuites {
             try world.run {
                 let awake = Counter()
                 await withDiscardingTaskGroup { group in
-                    for number in 0..<100_000 {
+                    for number in 0..<20_000 {
                         group.addTask {
                             try? await Task.sleep(for: .microseconds(number * 7919 % 50_000))
                             awake.add()
                         }
                     }
                 }
-                #expect(awake.value == 100_000)
+                #expect(awake.value == 20_000)
                 #expect(statistics.timers == 0)
             }
         }

@@ -178,22 +178,22 @@ import Testing
         #expect(wheel.count == 0 && wheel.earliest == .max)
     }
 
-    @Test func aMillionTimers() {
+    @Test func manyTimers() {
         var numbers = SeededGenerator(seed: 1)
         let wheel = TimerWheel(time: 0)
         let jobs = FakeJobs(count: 1)
         var indices: [TimerWheel.Index] = []
-        for _ in 0..<1_000_000 {
+        for _ in 0..<100_000 {
             indices.append(wheel.add(deadline: numbers.next() >> 24, target: .job(jobs[0])))
         }
         for number in stride(from: 0, to: indices.count, by: 2) { wheel.remove(indices[number]) }
-        #expect(wheel.count == 500_000)
+        #expect(wheel.count == 50_000)
         var fired = 0
         var now: UInt64 = 0
         while wheel.count > 0 {
             now += 1 << 33
             wheel.advance(to: now) { _ in fired += 1 }
         }
-        #expect(fired == 500_000)
+        #expect(fired == 50_000)
     }
 }

@@ -60,7 +60,7 @@ package final class OffloadPool: @unchecked Sendable {
     /// The newest work handed over, and through `next` all before it.
     private let submitted = Atomic<UInt>(0)
     /// Work taken off `submitted`, oldest first. Shared by the workers.
-    private let queue = unsafe Mutex<Unmanaged<OffloadWork>?>(nil)
+    private let queue = unsafe Lock<Unmanaged<OffloadWork>?>(nil)
     private let semaphore: OpaquePointer
     /// Work that is queued or running.
     private let unfinished = Atomic<Int>(0)

@@ -1,7 +1,6 @@
 // No task is ever lost: those that outlive their loop go on here, on Swift's own executor, still one at a time, as
 // what they share with the loop's objects demands.
 
-import Synchronization
 
 /// Runs the jobs of a loop that has closed.
 final class AfterLife: Sendable {
@@ -10,7 +9,7 @@ final class AfterLife: Sendable {
         /// Whether a task is there that runs them.
         var isRunning = false
     }
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     /// From any thread.
     func enqueue(_ job: UnownedJob, of loop: EventLoop) {

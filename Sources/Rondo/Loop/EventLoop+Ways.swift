@@ -99,7 +99,7 @@ extension EventLoop {
 
     /// Runs `body` on the loop's thread: at once if the caller is there already.
     ///
-    /// - Parameter body: a closure without a capture list. Swift 6.3.1 does not run one that has a list where its caller
+    /// - Parameter body: a closure without a capture list. Swift 6.3.1 does not run one with a list where its caller
     ///   is, but where its task prefers to be: an actor of this loop would leave it.
     package func onLoop<Value: Sendable, Failure: Error>(
         _ body: @Sendable () async throws(Failure) -> Value

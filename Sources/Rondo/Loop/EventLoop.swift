@@ -75,7 +75,7 @@ public final class EventLoop: @unchecked Sendable {
     /// The faces that the runtime sees. They hold the loop, so the loop lets go of them when it closes.
     var faces: (tasks: LoopExecutor, serial: LoopSerialExecutor)?
     /// The first of them, for other threads.
-    let sharedTaskFace = Mutex<LoopExecutor?>(nil)
+    let sharedTaskFace = Lock<LoopExecutor?>(nil)
 
     /// Makes a loop for the calling thread, which must be the one that runs it.
     init(configuration: LoopConfiguration) throws(IOError) {

@@ -27,7 +27,7 @@ var statistics: LoopStatistics { loop.currentStatistics }
 
 /// Notes, in the order in which they are made, by any thread.
 final class Journal<Note: Sendable>: Sendable {
-    private let notes = Mutex<[Note]>([])
+    private let notes = Lock<[Note]>([])
     init(_: Note.Type = Note.self) {}
     func add(_ note: Note) { notes.withLock { $0.append(note) } }
     var all: [Note] { notes.withLock { $0 } }
@@ -47,7 +47,7 @@ final class Counter: Sendable {
 
 /// A door that is opened once, from any thread; tasks wait before it.
 final class Gate: Sendable {
-    private let state = Mutex<(isOpen: Bool, waiting: [CheckedContinuation<Void, Never>])>((false, []))
+    private let state = Lock<(isOpen: Bool, waiting: [CheckedContinuation<Void, Never>])>((false, []))
 
     func open() {
         let waiting = state.withLock { state in
@@ -96,8 +96,10 @@ final class Thread: @unchecked Sendable {
 
     private init(_ body: @escaping @Sendable () -> Void) { self.body = body }
 
-    /// Starts a thread that runs `body` once.
-    @discardableResult
+    /// Starts a thread that runs `body` once, and that nobody waits for.
+    static func detach(_ body: @escaping @Sendable () -> Void) { pthread_detach(start(body).thread) }
+
+    /// Starts a thread that runs `body` once; somebody must join it.
     static func start(_ body: @escaping @Sendable () -> Void) -> Thread {
         let thread = Thread(body)
         let argument = unsafe Unmanaged.passRetained(thread).toOpaque()

@@ -86,7 +86,7 @@ enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible
         // SAFETY: sent to this function, which sends it on to the one thread.
         nonisolated(unsafe) let body = body
         return try await withCheckedThrowingContinuation { continuation in
-            Thread.start {
+            Thread.detach {
                 continuation.resume(
                     with: Result {
                         try run(adjust, objectsOutliveIt: objectsOutliveIt, sourceLocation: sourceLocation) {
@@ -119,7 +119,7 @@ private final class Witness: @unchecked Sendable {
 /// Only what loops make is counted: the test library opens pipes and files of its own whenever it likes. A run that
 /// overlaps with another one says nothing; the suites below ``LoopSuites`` never do.
 struct KernelObjects {
-    private static let active = Mutex<(running: Int, started: Int)>((0, 0))
+    private static let active = Lock<(running: Int, started: Int)>((0, 0))
     private let open: [String: Int]
     private let ticket: Int?
 
