@@ -178,6 +178,44 @@ import Testing
         #expect(wheel.count == 0 && wheel.earliest == .max)
     }
 
+    /// What is left over at the limit stays in order, can be removed, and fires before what is set meanwhile.
+    @Test func aLimitLeavesTheRestForNextTime() {
+        let wheel = TimerWheel(time: 0)
+        let log = Log<Int>()
+        let indices = (0..<10).map { wheel.add(deadline: UInt64($0), target: .callback(Note($0, log))) }
+        wheel.advance(to: 100, limit: 4) { fire($0) }
+        #expect(log.entries == [0, 1, 2, 3])
+        #expect(wheel.count == 6 && wheel.earliest == 0)
+        wheel.remove(indices[5])
+        _ = wheel.add(deadline: 50, target: .callback(Note(10, log)))
+        wheel.advance(to: 101, limit: 4) { fire($0) }
+        #expect(log.entries == [0, 1, 2, 3, 4, 6, 7])
+        wheel.advance(to: 102, limit: 100) { fire($0) }
+        #expect(log.entries == [0, 1, 2, 3, 4, 6, 7, 8, 9])
+        wheel.advance(to: 103, limit: 100) { fire($0) }
+        #expect(log.entries == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10])
+        #expect(wheel.count == 0 && wheel.earliest == .max)
+    }
+
+    /// Those that were due and had not fired are among what `removeAll` answers, once.
+    @Test func removeAllAnswersWhatIsLeftOver() {
+        let wheel = TimerWheel(time: 0)
+        let log = Log<Int>()
+        let indices = (0..<10).map { wheel.add(deadline: UInt64($0), target: .callback(Note($0, log))) }
+        wheel.advance(to: 100, limit: 4) { fire($0) }
+        wheel.remove(indices[8])
+        #expect(wheel.callbacks.count == 5)
+        var removed: [Int] = []
+        wheel.removeAll { target, _ in
+            if case .callback(let callback) = target, let note = callback as? Note { removed.append(note.number) }
+        }
+        #expect(removed.sorted() == [4, 5, 6, 7, 9])
+        #expect(wheel.count == 0 && wheel.earliest == .max)
+        _ = wheel.add(deadline: 200, target: .callback(Note(11, log)))
+        wheel.advance(to: 200) { fire($0) }
+        #expect(log.entries == [0, 1, 2, 3, 11])
+    }
+
     @Test func manyTimers() {
         var numbers = SeededGenerator(seed: 1)
         let wheel = TimerWheel(time: 0)

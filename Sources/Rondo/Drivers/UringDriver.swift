@@ -6,7 +6,8 @@
 //   receives share a buffer; CQE_F_BUF_MORE says that the kernel goes on with it. With no buffer left a receive ends
 //   with ENOBUFS.
 // - A cancel request completes by itself; the operation that it names completes too, once, with ECANCELED or with what
-//   it had reached. So nothing is freed before its last completion.
+//   it had reached. So nothing is freed before its last completion. While the kernel tries an operation anew (a send
+//   that has found some room, say) a cancel request does not find it and answers ENOENT: it must be made again.
 // - A multishot poll on an eventfd completes at each write to it, and need not be armed again.
 
 import CRondo
@@ -30,9 +31,11 @@ final class UringDriver: KernelDriver {
     /// Whether receives share buffers (Linux 6.12).
     let sharesBuffers: Bool
 
-    /// User data of the driver's own submissions; no OperationID has a generation this high.
+    /// User data of the driver's own submissions: no OperationID has the highest bit.
     private static let wakeData = UInt64.max
-    private static let ignoredData = UInt64.max - 1
+    private static let cancelBit: UInt64 = 1 << 63
+    /// Operations that are to end early, and have not ended.
+    private var cancelled: Set<OperationID> = []
     /// A broken connection answers EPIPE instead of a signal, and the kernel goes on after a partial send.
     private let sendFlags = UInt32(MSG_NOSIGNAL) | UInt32(MSG_WAITALL)
 
@@ -172,12 +175,17 @@ final class UringDriver: KernelDriver {
     }
 
     func cancel(_ id: OperationID) {
+        cancelled.insert(id)
+        requestCancel(id)
+    }
+
+    private func requestCancel(_ id: OperationID) {
         // SAFETY: a fresh submission of this ring.
         let entry = unsafe ring.nextSubmission()
         unsafe entry.pointee.opcode = RONDO_OP_ASYNC_CANCEL
         unsafe entry.pointee.fd = -1
         unsafe entry.pointee.addr = id.rawValue
-        unsafe entry.pointee.user_data = Self.ignoredData
+        unsafe entry.pointee.user_data = id.rawValue | Self.cancelBit
     }
 
     func wait(until deadline: UInt64) {
@@ -191,7 +199,7 @@ final class UringDriver: KernelDriver {
     func nextCompletion() -> Completion? {
         while let entry = ring.nextCompletion() {
             let more = entry.flags & RONDO_CQE_MORE != 0
-            if entry.user_data < Self.ignoredData {
+            if entry.user_data & Self.cancelBit == 0 {
                 var completion = Completion(
                     operation: OperationID(rawValue: entry.user_data), result: entry.res, more: more)
                 if entry.flags & RONDO_CQE_BUFFER != 0 {
@@ -200,11 +208,22 @@ final class UringDriver: KernelDriver {
                         more: entry.flags & RONDO_CQE_BUFFER_MORE != 0)
                     if entry.res <= 0 { receiveBuffers.release(completion.slice) }
                 }
+                if !more, !cancelled.isEmpty { cancelled.remove(completion.operation) }
                 return completion
             }
-            if entry.user_data == Self.wakeData, !more { armWake() }
+            noteOwn(entry)
         }
         return nil
+    }
+
+    /// The completion of a submission that is the driver's own.
+    private func noteOwn(_ entry: rondo_cqe) {
+        if entry.user_data == Self.wakeData {
+            if entry.flags & RONDO_CQE_MORE == 0 { armWake() }
+            return
+        }
+        let id = OperationID(rawValue: entry.user_data & ~Self.cancelBit)
+        if entry.res == -ENOENT, cancelled.contains(id) { requestCancel(id) }
     }
 
     func wake() {

@@ -163,7 +163,7 @@ public final class File: @unchecked Sendable {
         _ operation: String, _ body: @Sendable (File) async -> Int32
     ) async throws(IOError) -> Int {
         try await loop.onLoop { () async throws(IOError) in
-            if loop.spendOperation() { await loop.yieldNow() }
+            if loop.spendOperation() { await loop.yieldInTurn() }
             if isClosed { throw IOError(operation, path.string, .closed) }
             running += 1
             let answer = await body(self)

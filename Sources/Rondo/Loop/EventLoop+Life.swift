@@ -97,13 +97,13 @@ extension EventLoop {
     /// Gives received bytes back. On the loop's thread.
     @inline(__always)
     func release(_ slice: BufferSlice) {
-        driver.receiveBuffers.release(slice)
+        receiveBuffers.release(slice)
         if !starved.isEmpty { feedStarved() }
     }
 
     /// A receive ended because no buffer was free.
     func waitForBuffer(_ waiter: any BufferWaiter) {
-        if driver.receiveBuffers.grow() { waiter.bufferMayBeFree() } else { starved.append(waiter) }
+        if receiveBuffers.grow() { waiter.bufferMayBeFree() } else { starved.append(waiter) }
     }
 
     private func feedStarved() {

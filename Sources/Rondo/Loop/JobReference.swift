@@ -83,3 +83,13 @@ func currentTaskReference() -> JobReference? {
         return unsafe JobReference(bits: unsafeBitCast(task, to: UInt.self))
     }
 }
+
+/// Starts to load what resuming a continuation will touch of its task.
+@inline(__always)
+func prefetchTask<Value>(of continuation: UnsafeContinuation<Value, Never>) {
+    // SAFETY: a continuation is one pointer, to the task; it is only a hint.
+    let address = unsafe unsafeBitCast(continuation, to: UInt.self)
+    rondo_prefetch(address)
+    rondo_prefetch(address &+ 64)
+    rondo_prefetch(address &+ 128)
+}

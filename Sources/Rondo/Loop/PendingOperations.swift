@@ -5,11 +5,16 @@
 // that waits, and that function does not go on before (cancelling only asks); a multishot operation's sink is retained
 // here.
 
+import CRondo
+
 /// What a multishot operation's completions go to. It belongs to the loop's thread.
 package class CompletionSink: @unchecked Sendable {
     // SAFETY: other threads only pass the reference on, back to the loop's thread.
     /// Takes one completion, in order, on the loop's thread. With `more` false it is the last.
     package func deliver(_ completion: Completion) { crash("a sink without a delivery") }
+
+    /// A completion is near: loads what it will touch.
+    package func prefetchWaiter() {}
 }
 
 /// The table of a loop. It belongs to the loop's thread.
@@ -123,6 +128,28 @@ final class PendingOperations {
             unsafe continuation.resume(returning: completion.result)
         } else {
             crash("nobody waits for operation \(id.rawValue)")
+        }
+    }
+
+    /// A completion of this operation is near: loads its sink.
+    @inline(__always)
+    func prefetchSink(of id: OperationID) {
+        guard let entry = unsafe find(id), let sink = unsafe entry.pointee.sink else { return }
+        // SAFETY: find answers an entry of the table; the address is only a hint.
+        let address = unsafe UInt(bitPattern: sink.toOpaque())
+        rondo_prefetch(address)
+        rondo_prefetch(address &+ 64)
+    }
+
+    /// The next one but two is its: loads the task that waits.
+    @inline(__always)
+    func prefetchWaiter(of id: OperationID) {
+        guard let entry = unsafe find(id) else { return }
+        // SAFETY: find answers an entry of the table, which keeps its sink.
+        if let sink = unsafe entry.pointee.sink {
+            unsafe sink._withUnsafeGuaranteedRef { $0.prefetchWaiter() }
+        } else if let continuation = unsafe entry.pointee.continuation {
+            unsafe prefetchTask(of: continuation)
         }
     }
 

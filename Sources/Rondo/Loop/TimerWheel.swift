@@ -42,9 +42,9 @@ final class TimerWheel {
         var slot: UInt16
     }
     private static let freeSlot = UInt16.max
-    /// About to fire in this very `advance`.
+    /// In `due`.
     private static let dueSlot = UInt16.max - 1
-    /// Was about to fire, and was removed by a timer that fired before it.
+    /// In `due`, and removed since.
     private static let removedSlot = UInt16.max - 2
 
     private struct List {
@@ -66,8 +66,9 @@ final class TimerWheel {
     private(set) var count = 0
     /// A time at or before which no timer is due; exact unless the earliest timer was removed. `UInt64.max` if none.
     private var earliestBound = UInt64.max
-    /// Scratch for firing in order.
+    /// What is due, in order; fired up to `firstDue`.
     private var due: [(deadline: UInt64, order: UInt32, node: Index)] = []
+    private var firstDue = 0
 
     init(time: UInt64) {
         self.time = time
@@ -135,37 +136,56 @@ final class TimerWheel {
     }
 
     /// Moves the wheel's time on and fires what is due, earliest first; equals in the order in which they were set.
-    func advance(to now: UInt64, fire: (Target) -> Void) {
-        if count == 0 {
-            time = max(time, now)
-            return
+    ///
+    /// - Parameter limit: the most to fire; what is left is due at once, and fires before anything else.
+    func advance(to now: UInt64, limit: Int = .max, fire: (Target) -> Void) {
+        if firstDue == due.count {
+            if count == 0 {
+                time = max(time, now)
+                return
+            }
+            if now < earliestBound { return }
+            collectDue(to: max(now, time))
         }
-        if now < earliestBound { return }
-        collectDue(to: max(now, time))
-        for position in due.indices {
-            let entry = due[position]
-            prefetch(after: position)
-            let wasRemoved = unsafe pointer(entry.node).pointee.slot == Self.removedSlot
-            recycle(entry.node)
+        var left = limit
+        while firstDue < due.count, left > 0 {
+            let node = due[firstDue].node
+            prefetch(after: firstDue)
+            firstDue &+= 1
+            left &-= 1
+            let wasRemoved = unsafe pointer(node).pointee.slot == Self.removedSlot
+            recycle(node)
             if wasRemoved { continue }
             count -= 1
-            fire(takeTarget(entry.node))
+            fire(takeTarget(node))
         }
-        due.removeAll(keepingCapacity: due.count <= 65_536)
-        updateEarliest()
+        if firstDue < due.count {
+            earliestBound = 0
+        } else {
+            forgetDue()
+            updateEarliest()
+        }
     }
 
-    /// Starts to load what firing the timers behind `position` will touch.
+    private func forgetDue() {
+        due.removeAll(keepingCapacity: due.count <= 65_536)
+        firstDue = 0
+    }
+
+    /// Starts to load what firing the timers behind `position` will touch: the node, what it tells, and the task that
+    /// is told in turn.
     @inline(__always)
     private func prefetch(after position: Int) {
         // SAFETY: nodes of due timers stay where they are.
-        if position + 8 < due.count { rondo_prefetch(UInt(bitPattern: unsafe pointer(due[position + 8].node))) }
+        if position + 12 < due.count { rondo_prefetch(UInt(bitPattern: unsafe pointer(due[position + 12].node))) }
+        if position + 8 < due.count {
+            let node = unsafe pointer(due[position + 8].node)
+            let (target, sleeper) = unsafe (node.pointee.target, node.pointee.sleeper)
+            for offset in stride(from: UInt(0), to: 320, by: 64) { rondo_prefetch(target &+ offset) }
+            for offset in stride(from: UInt(0), to: 192, by: 64) { rondo_prefetch(sleeper &+ offset) }
+        }
         if position + 4 < due.count {
-            let node = unsafe pointer(due[position + 4].node)
-            rondo_prefetch(unsafe node.pointee.target)
-            rondo_prefetch(unsafe node.pointee.target &+ 64)
-            rondo_prefetch(unsafe node.pointee.sleeper)
-            rondo_prefetch(unsafe node.pointee.sleeper &+ 64)
+            JobReference(bits: unsafe pointer(due[position + 4].node).pointee.sleeper)?.prefetchDeeper()
         }
     }
 
@@ -241,10 +261,15 @@ final class TimerWheel {
         for index in unsafe 0..<Index(chunks.count << Int(Self.chunkBits)) {
             // SAFETY: within the chunks.
             let node = unsafe pointer(index)
-            if unsafe node.pointee.slot == Self.freeSlot { continue }
+            if unsafe node.pointee.slot == Self.freeSlot || node.pointee.slot == Self.removedSlot { continue }
             let deadline = unsafe node.pointee.deadline
             body(remove(index), deadline)
         }
+        while firstDue < due.count {
+            recycle(due[firstDue].node)
+            firstDue += 1
+        }
+        forgetDue()
     }
 
     /// The callbacks of all timers, in no particular order.
@@ -253,7 +278,8 @@ final class TimerWheel {
         for index in unsafe 0..<Index(chunks.count << Int(Self.chunkBits)) {
             // SAFETY: within the chunks; a timer that is set keeps its callback.
             let node = unsafe pointer(index)
-            if unsafe node.pointee.slot == Self.freeSlot || node.pointee.target & 1 == 0 { continue }
+            if unsafe node.pointee.slot == Self.freeSlot || node.pointee.slot == Self.removedSlot { continue }
+            if unsafe node.pointee.target & 1 == 0 { continue }
             let callback = unsafe UnsafeRawPointer(bitPattern: node.pointee.target & ~1)!
             unsafe callbacks.append(Unmanaged<TimerCallback>.fromOpaque(callback).takeUnretainedValue())
         }

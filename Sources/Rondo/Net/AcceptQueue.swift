@@ -7,27 +7,20 @@ import SystemPackage
 
 /// A listener's accepting side. It belongs to the loop's thread.
 @safe
-final class AcceptQueue: CompletionSink, @unchecked Sendable {
-    // SAFETY: as CompletionSink. A continuation is taken out of its property before it is resumed, so it is resumed
-    // once. An accept points to nothing.
+final class AcceptQueue: WaitingSink, @unchecked Sendable {
+    // SAFETY: as WaitingSink, which holds for the closer too. An accept points to nothing.
 
     /// Connections nobody has taken, at which accepting pauses; more wait in the kernel's own queue.
     static let pauseAt = 1024
     /// How long to wait when the process has no descriptor left. Nothing tells when one becomes free.
     static let retryNanoseconds: UInt64 = 50_000_000
 
-    private let loop: EventLoop
-    private let descriptor: Descriptor
     private let name: String
     private var operation: OperationID?
     private var isPausing = false
     private var accepted: [Descriptor] = []
     private var head = 0
     private(set) var failure: Int32?
-    private var waiter: UnsafeContinuation<Bool, Never>?
-    private var isWaiterCancelled = false
-    /// Numbers the waits, so that a late cancellation can't hit the next one.
-    private var waits: UInt64 = 0
     private var closer: UnsafeContinuation<Void, Never>?
     private var isClosing = false
     /// Set while there is no descriptor for another connection.
@@ -36,12 +29,9 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
     private(set) var shortages = 0
 
     init(_ descriptor: Descriptor, name: String, loop: EventLoop) {
-        self.descriptor = descriptor
         self.name = name
-        self.loop = loop
+        super.init(descriptor, loop: loop)
     }
-
-    var isBusy: Bool { unsafe waiter != nil }
 
     /// The next connection, if there is one.
     func next() -> Descriptor? {
@@ -62,43 +52,7 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
     func wait() async -> Bool {
         arm()
         if failure != nil { return true }
-        isWaiterCancelled = false
-        waits &+= 1
-        // SAFETY: begin and end nest around the one suspension; this function keeps the queue alive meanwhile.
-        let cancellation = unsafe rondo_cancellation_begin(
-            { unsafe AcceptQueue.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), waits)
-        let hasNews = await unsafe withUnsafeContinuation { continuation in
-            if isWaiterCancelled {
-                unsafe continuation.resume(returning: false)
-            } else {
-                unsafe waiter = continuation
-            }
-        }
-        unsafe rondo_cancellation_end(cancellation)
-        return hasNews
-    }
-
-    /// From any thread: the task that waits was cancelled.
-    private static func noteCancellation(_ object: UnsafeMutableRawPointer?, _ number: UInt64) {
-        // SAFETY: the object is the queue that `wait` keeps alive.
-        let queue = unsafe Unmanaged<AcceptQueue>.fromOpaque(object!).takeUnretainedValue()
-        if queue.loop.isOnOwnThread {
-            queue.cancelWait(number)
-        } else {
-            queue.loop.tell(.perform { queue.cancelWait(number) })
-        }
-    }
-
-    private func cancelWait(_ number: UInt64) {
-        if number != waits { return }  // a late message from another thread: that wait is over
-        isWaiterCancelled = true
-        resume(returning: false)
-    }
-
-    private func resume(returning hasNews: Bool) {
-        guard let continuation = unsafe waiter else { return }
-        unsafe waiter = nil
-        unsafe continuation.resume(returning: hasNews)
+        return await waitForNews()
     }
 
     private func arm() {
@@ -122,7 +76,7 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
         }
         if operation == nil {
             // An accept may end after any connection: go on as long as somebody waits.
-            if unsafe waiter != nil { arm() }
+            if hasWaiter { arm() }
             finishClosing()
         }
     }
@@ -130,7 +84,7 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
     private func keep(_ connection: Descriptor) {
         if isClosing { return loop.driver.closeNow(connection) }
         accepted.append(connection)
-        resume(returning: true)
+        wake()
         if accepted.count - head > Self.pauseAt, let operation, !isPausing {
             isPausing = true
             loop.cancel(operation)
@@ -141,7 +95,7 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
         switch code {
         case _ where loop.isShuttingDown:
             failure = code
-            resume(returning: true)
+            wake()
         case EMFILE, ENFILE, ENOBUFS, ENOMEM:
             pause(because: code)
         case ECANCELED, ECONNABORTED, EPROTO, EAGAIN, EINTR, ENETDOWN, ENOPROTOOPT,
@@ -150,7 +104,7 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
             break
         default:
             failure = code
-            resume(returning: true)
+            wake()
         }
     }
 
@@ -170,7 +124,7 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
         init(_ queue: AcceptQueue) { self.queue = queue }
         override func fire() {
             queue.retryTimer = nil
-            if queue.isBusy { queue.arm() }
+            if queue.hasWaiter { queue.arm() }
         }
         override func loopShutsDown() { queue.note(failure: ECANCELED) }
     }
@@ -180,7 +134,7 @@ final class AcceptQueue: CompletionSink, @unchecked Sendable {
         isClosing = true
         if failure == nil { failure = EBADF }
         while let connection = next() { loop.driver.closeNow(connection) }
-        resume(returning: true)
+        wake()
         if let retryTimer { loop.timers.remove(retryTimer) }
         retryTimer = nil
         guard let operation else { return }

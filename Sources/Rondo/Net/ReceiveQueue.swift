@@ -6,9 +6,8 @@ import Glibc
 
 /// A stream's receiving side. It belongs to the loop's thread.
 @safe
-final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
-    // SAFETY: as CompletionSink. A continuation is taken out of its property before it is resumed, so it is resumed
-    // once. A receive points to nothing.
+final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
+    // SAFETY: as WaitingSink, which holds for the closer too. A receive points to nothing.
 
     /// How a received stream ends.
     enum End { case endOfStream, failed(Int32) }
@@ -16,36 +15,21 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     /// Unread bytes at which receiving pauses.
     static let pauseAt: UInt32 = 256 * 1024
 
-    // What every message touches comes first, within one cache line.
+    // What every message touches comes first.
 
-    /// The task that waits for bytes or for the end.
-    private var waiter: UnsafeContinuation<Bool, Never>?
     /// The oldest unread slice; most of the time the only one.
     private var first: BufferSlice?
     private var unreadBytes: UInt32 = 0
     private(set) var end: End?
-    private var isReaderCancelled = false
-    /// Numbers the waits, so that a late cancellation can't hit the next one.
-    private var waits: UInt64 = 0
     /// Whether the armed receive is being taken back.
     private var isPausing = false
     private var isClosing = false
     /// The armed receive, if there is one.
     private var operation: OperationID?
-    private let loop: EventLoop
-    private let descriptor: Descriptor
     private var rest: [BufferSlice] = []
     private var restHead = 0
     /// Who closes the stream and waits for the kernel to be through with it.
     private var closer: UnsafeContinuation<Void, Never>?
-
-    init(_ descriptor: Descriptor, loop: EventLoop) {
-        self.descriptor = descriptor
-        self.loop = loop
-    }
-
-    /// Whether a task waits already.
-    var isBusy: Bool { unsafe waiter != nil }
 
     /// The next slice of at most `limit` bytes, if one has arrived.
     @inline(__always)
@@ -67,7 +51,7 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     }
 
     private func split(_ slice: BufferSlice, at limit: Int) -> BufferSlice {
-        let parts = loop.driver.receiveBuffers.split(slice, at: UInt32(limit))
+        let parts = loop.receiveBuffers.split(slice, at: UInt32(limit))
         first = parts.rest
         unreadBytes &-= UInt32(limit)
         return parts.first
@@ -80,44 +64,7 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     func wait() async -> Bool {
         arm()
         if end != nil { return true }
-        isReaderCancelled = false
-        waits &+= 1
-        // SAFETY: begin and end nest around the one suspension; this function keeps the queue alive meanwhile.
-        let cancellation = unsafe rondo_cancellation_begin(
-            { unsafe ReceiveQueue.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), waits)
-        let hasNews = await unsafe withUnsafeContinuation { continuation in
-            if isReaderCancelled {
-                unsafe continuation.resume(returning: false)
-            } else {
-                unsafe waiter = continuation
-            }
-        }
-        unsafe rondo_cancellation_end(cancellation)
-        return hasNews
-    }
-
-    /// From any thread: the task that waits was cancelled.
-    private static func noteCancellation(_ object: UnsafeMutableRawPointer?, _ number: UInt64) {
-        // SAFETY: the object is the queue that `wait` keeps alive.
-        let queue = unsafe Unmanaged<ReceiveQueue>.fromOpaque(object!).takeUnretainedValue()
-        if queue.loop.isOnOwnThread {
-            queue.cancelWait(number)
-        } else {
-            queue.loop.tell(.perform { queue.cancelWait(number) })
-        }
-    }
-
-    private func cancelWait(_ number: UInt64) {
-        if number != waits { return }  // a late message from another thread: that wait is over
-        isReaderCancelled = true
-        resume(returning: false)
-    }
-
-    @inline(__always)
-    private func resume(returning hasNews: Bool) {
-        guard let continuation = unsafe waiter else { return }
-        unsafe waiter = nil
-        unsafe continuation.resume(returning: hasNews)
+        return await waitForNews()
     }
 
     /// Arms the receive, unless it is.
@@ -146,12 +93,12 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
             return
         } else if completion.result != -ECANCELED || loop.isShuttingDown {
             end = .failed(-completion.result)
-        } else if unsafe waiter != nil {
+        } else if hasWaiter {
             arm()  // a pause ended while somebody already reads again
             finishClosing()
             return
         }
-        resume(returning: true)
+        wake()
         finishClosing()
     }
 
@@ -166,9 +113,9 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
     }
 
     func bufferMayBeFree() {
-        guard unsafe waiter != nil else { return }
+        guard hasWaiter else { return }
         arm()
-        if end != nil { resume(returning: true) }
+        if end != nil { wake() }
     }
 
     /// Ends receiving for good: whoever reads gets the end, unread bytes are given back. Returns when the kernel is
@@ -177,7 +124,7 @@ final class ReceiveQueue: CompletionSink, BufferWaiter, @unchecked Sendable {
         isClosing = true
         if end == nil { end = .failed(EBADF) }
         while let slice = next() { loop.release(slice) }
-        resume(returning: true)
+        wake()
         guard let operation else { return }
         await unsafe withUnsafeContinuation { continuation in
             unsafe closer = continuation

@@ -64,12 +64,12 @@ public final class TCPListener: @unchecked Sendable {
     /// kernel's queue; the loop's logger is told. If the task is cancelled it throws, and no connection is lost.
     public func accept() async throws(IOError) -> TCPStream {
         try await loop.onLoop { () async throws(IOError) in
-            if loop.spendOperation() { await loop.yieldNow() }
+            if loop.spendOperation() { await loop.yieldInTurn() }
             while true {
                 if isClosed { throw error(.closed) }
                 if let descriptor = queue.next() { return TCPStream(descriptor, loop: loop) }
                 if let code = queue.failure { throw error(IOError.cause(ofAnswer: -code)) }
-                if queue.isBusy { throw error(.busy) }
+                if queue.hasWaiter { throw error(.busy) }
                 if await !queue.wait() { throw error(.cancelled) }
             }
         }

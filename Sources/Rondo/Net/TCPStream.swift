@@ -11,19 +11,15 @@ import SystemPackage
 @safe
 public final class TCPStream: @unchecked Sendable {
     // SAFETY: `loop` and `descriptor` never change. The rest belongs to the loop's thread, and each method goes there
-    // before it touches anything. Bytes to be sent are kept by the caller of `write`, which waits until they are; the
-    // closer is taken out of its property before it is resumed.
+    // before it touches anything. Bytes to be sent are kept by the caller of `write`, which waits until they are, or by
+    // the queue.
 
     /// The loop that does this stream's work.
     public let loop: EventLoop
     let descriptor: Descriptor
     private let received: ReceiveQueue
-    /// The send that the kernel has not finished.
-    private var isSending = false
-    private var isWriteEnded = false
+    private let sending: SendQueue
     private var isClosed = false
-    /// Who closes the stream and waits for the send to end.
-    private var closer: UnsafeContinuation<Void, Never>?
     /// The peer's address, if we asked for it by name.
     private let knownPeer: SocketAddress?
 
@@ -32,14 +28,16 @@ public final class TCPStream: @unchecked Sendable {
         knownPeer = peer
         self.loop = loop
         received = ReceiveQueue(descriptor, loop: loop)
+        sending = SendQueue(descriptor, loop: loop)
     }
 
     deinit {
         if isClosed { return }
-        let queue = received
+        let (received, sending) = (received, sending)
         let (descriptor, loop) = (descriptor, loop)
         loop.detach {
-            await queue.close()
+            await received.close()
+            await sending.waitUntilSent()
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
         }
     }
@@ -107,7 +105,7 @@ public final class TCPStream: @unchecked Sendable {
 
     @inline(__always)
     private func nextSlice(_ limit: Int) async throws(IOError) -> BufferSlice? {
-        if loop.spendOperation() { await loop.yieldNow() }
+        if loop.spendOperation() { await loop.yieldInTurn() }
         while true {
             if isClosed { throw error("read from", .closed) }
             if let slice = received.next(upTo: limit) { return slice }
@@ -116,7 +114,7 @@ public final class TCPStream: @unchecked Sendable {
             case .failed(let code): throw error("read from", IOError.cause(ofAnswer: -code))
             case nil: break
             }
-            if received.isBusy { throw error("read from", .busy) }
+            if received.hasWaiter { throw error("read from", .busy) }
             if await !received.wait() { throw error("read from", .cancelled) }
         }
     }
@@ -168,12 +166,21 @@ public final class TCPStream: @unchecked Sendable {
         try await unsafe send(start, count: buffer.count)
     }
 
-    /// Sends a chunk that was received, from where it stands.
+    /// Sends a chunk that was received, from where it stands, and gives its buffer back when that is done.
+    ///
+    /// This hands the chunk over and does not wait for the kernel to take it, unless the chunk before it is still under
+    /// way. If it can't be sent the next write says so, or ``finishWriting()``. ``close()`` waits for it.
+    ///
+    /// - Throws: `IOError`: why this stream can't be written to, or why the chunk before this one was not sent.
     @inline(__always)
-    public func write(_ chunk: borrowing ByteChunk) async throws(IOError) {
-        // SAFETY: the chunk is borrowed until this function returns, which is after the last completion.
-        try await unsafe send(chunk.address, count: chunk.count)
+    public func write(_ chunk: consuming ByteChunk) async throws(IOError) {
+        let slice = chunk.take()
+        if loop.isOnOwnThread, !loop.spendOperation(), canWriteAtOnce { return sending.send(slice) }
+        try await forward(slice)
     }
+
+    @inline(__always)
+    private var canWriteAtOnce: Bool { !isClosed && sending.isIdle && !loop.isShuttingDown }
 
     /// Sends all of `bytes`.
     public func write(_ bytes: [UInt8]) async throws(IOError) { unsafe try await write(bytes.span.bytes) }
@@ -181,9 +188,14 @@ public final class TCPStream: @unchecked Sendable {
     /// Sends the text's UTF-8.
     public func write(_ text: String) async throws(IOError) { try await write(Array(text.utf8)) }
 
-    /// Tells the peer that nothing more will be sent. Reading goes on.
+    /// Tells the peer that nothing more will be sent, when all that was written has been. Reading goes on.
     public func finishWriting() async throws(IOError) {
-        try await shutdown(SHUT_WR, "finish writing to")
+        try await loop.onLoop { () async throws(IOError) in
+            try await beginWriting("finish writing to")
+            defer { sending.end() }
+            let answer = await unsafe loop.perform(.shutdown(descriptor, how: Int32(SHUT_WR)))
+            if answer < 0 { throw failure("finish writing to", answer) }
+        }
     }
 
     @inline(__always)
@@ -197,13 +209,9 @@ public final class TCPStream: @unchecked Sendable {
         try await unsafe sendOnLoop(start, count: count)
     }
 
-    @inline(__always)
     private func sendOnLoop(_ start: UnsafeRawPointer, count: Int) async throws(IOError) {
-        if loop.spendOperation() { await loop.yieldNow() }
-        if isClosed { throw error("write to", .closed) }
-        if isSending { throw error("write to", .busy) }
-        isSending = true
-        defer { finishSending() }
+        try await beginWriting("write to")
+        defer { sending.end() }
         var sent = 0
         while sent < count {
             // SAFETY: the caller keeps the bytes until this function returns.
@@ -213,11 +221,31 @@ public final class TCPStream: @unchecked Sendable {
         }
     }
 
-    private func finishSending() {
-        isSending = false
-        guard let closer = unsafe closer else { return }
-        unsafe self.closer = nil
-        unsafe closer.resume()
+    /// Sends a slice of the receive buffers, which is given back in any case.
+    @inline(never)
+    private func forward(_ slice: BufferSlice) async throws(IOError) {
+        try await loop.onLoop { () async throws(IOError) in
+            do throws(IOError) {
+                try await beginWriting("write to")
+            } catch {
+                loop.release(slice)
+                throw error
+            }
+            sending.send(slice)
+            sending.end()
+        }
+    }
+
+    /// Makes sure that this task is the only one that writes, and that nothing else is under way.
+    private func beginWriting(_ operation: String) async throws(IOError) {
+        if loop.spendOperation() { await loop.yieldInTurn() }
+        if isClosed { throw error(operation, .closed) }
+        if sending.isBusy { throw error(operation, .busy) }
+        sending.begin()
+        if sending.isSending { await sending.waitUntilSent() }
+        if sending.failure == 0, !loop.isShuttingDown { return }
+        sending.end()
+        throw failure(operation, sending.failure == 0 ? -ECANCELED : -sending.failure)
     }
 
     // MARK: Ending
@@ -233,20 +261,13 @@ public final class TCPStream: @unchecked Sendable {
         if isClosed { return }
         isClosed = true
         await received.close()
-        if isSending {
-            // A peer that never reads would hold the sender for ever.
+        if sending.isBusy {
+            // A peer that never reads would hold the writer for ever.
             _ = await unsafe loop.performToTheEnd(.shutdown(descriptor, how: Int32(SHUT_RDWR)))
-            if isSending { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
+            await sending.waitForWriter()
         }
+        await sending.waitUntilSent()
         _ = await unsafe loop.performToTheEnd(.close(descriptor))
-    }
-
-    private func shutdown(_ how: Int, _ operation: String) async throws(IOError) {
-        try await loop.onLoop { () async throws(IOError) in
-            if isClosed { throw error(operation, .closed) }
-            let answer = await unsafe loop.perform(.shutdown(descriptor, how: Int32(how)))
-            if answer < 0 { throw failure(operation, answer) }
-        }
     }
 
     // MARK: Addresses and errors
@@ -274,11 +295,13 @@ public final class TCPStream: @unchecked Sendable {
         do throws(Errno) { return try body() } catch { throw IOError(operation, "a TCP stream", .system(error)) }
     }
 
+    @inline(never)
     private func error(_ operation: String, _ cause: IOError.Cause) -> IOError {
         let peer = isClosed ? knownPeer : try? peerAddress
         return IOError(operation, peer.map { "\($0)" } ?? "a TCP stream", cause)
     }
 
+    @inline(never)
     private func failure(_ operation: String, _ answer: Int32) -> IOError {
         isClosed ? error(operation, .closed) : error(operation, IOError.cause(ofAnswer: answer))
     }

@@ -5,7 +5,7 @@
 @safe
 public struct ByteChunk: ~Copyable {
     private let loop: EventLoop
-    let slice: BufferSlice
+    private var slice: BufferSlice
     private let start: UnsafeRawPointer
 
     @inline(__always)
@@ -13,11 +13,12 @@ public struct ByteChunk: ~Copyable {
         self.loop = loop
         self.slice = slice
         // SAFETY: the slice stays lent out until deinit; a slice is never empty.
-        unsafe start = loop.driver.receiveBuffers.bytes(of: slice).baseAddress!
+        unsafe start = loop.receiveBuffers.bytes(of: slice).baseAddress!
     }
 
     @inline(__always)
     deinit {
+        if slice.count == 0 { return }
         if loop.isOnOwnThread { loop.release(slice) } else { loop.tell(.release(slice)) }
     }
 
@@ -34,8 +35,12 @@ public struct ByteChunk: ~Copyable {
         }
     }
 
-    /// The address of the bytes, for the kernel.
-    var address: UnsafeRawPointer { unsafe start }
+    /// Takes the bytes out, to be given back by the caller.
+    @inline(__always)
+    consuming func take() -> BufferSlice {
+        defer { slice = .none }
+        return slice
+    }
 }
 
 extension Array<UInt8> {

@@ -28,18 +28,43 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
         case invalid(String)
     }
 
-    /// The verb: `connect to`, `accept on`, `read`, `open`…
-    public var operation: String
-    /// What it was done to: an address, a path.
-    public var subject: String
-    /// Why it failed.
-    public var cause: Cause
+    // One word: every async function that throws this keeps room for it, more than once, in the frame of its task. As
+    // three values it made the frames of a stream's read and write several times as large.
+    private var content: Content
 
-    public init(_ operation: String, _ subject: String, _ cause: Cause) {
-        self.operation = operation
-        self.subject = subject
-        self.cause = cause
+    private final class Content: Hashable, Sendable {
+        let operation: String
+        let subject: String
+        let cause: Cause
+
+        init(_ operation: String, _ subject: String, _ cause: Cause) {
+            self.operation = operation
+            self.subject = subject
+            self.cause = cause
+        }
+
+        static func == (left: Content, right: Content) -> Bool {
+            left.operation == right.operation && left.subject == right.subject && left.cause == right.cause
+        }
+
+        func hash(into hasher: inout Hasher) {
+            hasher.combine(operation)
+            hasher.combine(subject)
+            hasher.combine(cause)
+        }
     }
+
+    /// An error in these words.
+    public init(_ operation: String, _ subject: String, _ cause: Cause) {
+        content = Content(operation, subject, cause)
+    }
+
+    /// The verb: `connect to`, `accept on`, `read`, `open`…
+    public var operation: String { content.operation }
+    /// What it was done to: an address, a path.
+    public var subject: String { content.subject }
+    /// Why it failed.
+    public var cause: Cause { content.cause }
 
     /// Whether the task's cancellation ended the operation.
     public var isCancellation: Bool { cause == .cancelled }

@@ -6,7 +6,7 @@ import Glibc
 /// State that one thread at a time may touch.
 @safe
 package final class Lock<State>: @unchecked Sendable {
-    // SAFETY: `state` is touched between lock and unlock only. The mutex never moves; nobody has it when it is destroyed.
+    // SAFETY: `state` is touched between lock and unlock only. The mutex never moves, and lives as long as this.
 
     private var state: State
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>

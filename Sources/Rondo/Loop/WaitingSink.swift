@@ -1,0 +1,78 @@
+// What the queues of streams and listeners have in common: completions come in, and at most one task waits for news.
+
+import CRondo
+
+/// A sink with a waiting task. It belongs to the loop's thread.
+@safe
+class WaitingSink: CompletionSink, @unchecked Sendable {
+    // SAFETY: as CompletionSink. The continuation is taken out of its property before it is resumed, so it is resumed
+    // once.
+
+    // First, because every message touches it: subclasses go on in the same cache line.
+
+    private var waiter: UnsafeContinuation<Bool, Never>?
+    final let loop: EventLoop
+    /// Numbers the waits, so that a late cancellation can't hit the next one.
+    private var waits: UInt32 = 0
+    final let descriptor: Descriptor
+    private var isWaiterCancelled = false
+
+    init(_ descriptor: Descriptor, loop: EventLoop) {
+        self.descriptor = descriptor
+        self.loop = loop
+    }
+
+    /// Whether a task waits.
+    @inline(__always)
+    final var hasWaiter: Bool { unsafe waiter != nil }
+
+    /// Waits for news. Nobody else may wait.
+    ///
+    /// - Returns: what `wake` was told; false if the task was cancelled.
+    @inline(__always)
+    final func waitForNews() async -> Bool {
+        isWaiterCancelled = false
+        waits &+= 1
+        // SAFETY: begin and end nest around the one suspension; this function keeps the sink alive meanwhile.
+        let cancellation = unsafe rondo_cancellation_begin(
+            { unsafe WaitingSink.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), UInt64(waits))
+        let hasNews = await unsafe withUnsafeContinuation { continuation in
+            unsafe waiter = continuation
+            if isWaiterCancelled { waiterWasCancelled() }
+        }
+        unsafe rondo_cancellation_end(cancellation)
+        return hasNews
+    }
+
+    /// Makes the waiting task ready, if there is one.
+    @inline(__always)
+    final func wake(returning hasNews: Bool = true) {
+        guard let continuation = unsafe waiter else { return }
+        unsafe waiter = nil
+        unsafe continuation.resume(returning: hasNews)
+    }
+
+    final override func prefetchWaiter() {
+        if let waiter = unsafe waiter { unsafe prefetchTask(of: waiter) }
+    }
+
+    /// What happens when the waiting task is cancelled: it goes on. A queue that can't let it go does something else.
+    func waiterWasCancelled() { wake(returning: false) }
+
+    /// From any thread: the task that waits was cancelled.
+    private static func noteCancellation(_ object: UnsafeMutableRawPointer?, _ number: UInt64) {
+        // SAFETY: the object is the sink that `waitForNews` keeps alive.
+        let sink = unsafe Unmanaged<WaitingSink>.fromOpaque(object!).takeUnretainedValue()
+        if sink.loop.isOnOwnThread {
+            sink.cancelWait(number)
+        } else {
+            sink.loop.tell(.perform { sink.cancelWait(number) })
+        }
+    }
+
+    private func cancelWait(_ number: UInt64) {
+        if number != UInt64(waits) { return }  // a late message from another thread: that wait is over
+        isWaiterCancelled = true
+        if hasWaiter { waiterWasCancelled() }
+    }
+}
