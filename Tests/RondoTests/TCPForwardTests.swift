@@ -48,6 +48,9 @@ extension LoopSuites {
         @Test(arguments: World.real) func aSlowReaderStopsTheSender(world: World) throws {
             try world.run {
                 let (first, second) = (try await connectedPair(), try await connectedPair())
+                for stream in [first.client, first.server, second.client, second.server] {
+                    stream.limitBuffers(to: 100_000)
+                }
                 let sent = Counter()
                 let sender = start { while true { try await first.client.write(pattern(10_000)); sent.add() } }
                 let forwarder = start {
@@ -75,10 +78,10 @@ extension LoopSuites {
 
         @Test(arguments: World.real) func closingDeliversTheLastChunk(world: World) throws {
             try world.run {
-                for _ in 0..<10 {
+                for _ in 0..<2 {
                     let (first, second) = (try await connectedPair(), try await connectedPair())
-                    second.client.limitBuffers(to: 4096)
-                    second.server.limitBuffers(to: 4096)
+                    second.client.limitBuffers(to: 16_384)
+                    second.server.limitBuffers(to: 16_384)
                     async let sent: Void = first.client.write(pattern(60_000))
                     let forwarder = start {
                         var left = 60_000

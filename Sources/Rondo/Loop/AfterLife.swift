@@ -1,7 +1,6 @@
 // No task is ever lost: those that outlive their loop go on here, on Swift's own executor, still one at a time, as
 // what they share with the loop's objects demands.
 
-
 /// Runs the jobs of a loop that has closed.
 final class AfterLife: Sendable {
     private struct State {
