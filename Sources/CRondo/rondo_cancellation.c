@@ -9,6 +9,7 @@ typedef SWIFT_CALL void (*swift_cancellation_function)(__attribute__((swift_cont
 // The runtime's (stdlib/public/Concurrency: TaskStatus.cpp, TaskAlloc.cpp).
 extern SWIFT_CALL void *swift_task_addCancellationHandler(swift_cancellation_function function, void *context);
 extern SWIFT_CALL void swift_task_removeCancellationHandler(void *record);
+extern SWIFT_CALL void *swift_task_getCurrent(void);
 extern SWIFT_CALL void *swift_task_alloc(size_t size);
 extern SWIFT_CALL void swift_task_dealloc(void *memory);
 
@@ -38,3 +39,5 @@ void rondo_cancellation_end(struct rondo_cancellation *cancellation) {
     swift_task_removeCancellationHandler(cancellation->record);
     swift_task_dealloc(cancellation);
 }
+
+uintptr_t rondo_current_task(void) { return (uintptr_t)swift_task_getCurrent(); }

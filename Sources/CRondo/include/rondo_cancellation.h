@@ -4,8 +4,7 @@
 // tenth of what an echo server spends in user space. Here are the runtime calls that it makes itself; compilers emit
 // all of them into programs, so their names and meaning are part of the runtime's stable interface.
 //
-// The note comes from the task's own stack-like allocator, so begin and end must nest, in one async function, with
-// nothing between them but one suspension.
+// The note comes from the task's own stack-like allocator, so begin and end must nest, in one async function.
 #ifndef RONDO_CANCELLATION_H
 #define RONDO_CANCELLATION_H
 
@@ -17,6 +16,9 @@ struct rondo_cancellation;
 // cancelled already. Must be called in a task.
 struct rondo_cancellation *rondo_cancellation_begin(void (*action)(void *object, uint64_t number), void *object,
                                                     uint64_t number);
+
+// The task that runs on this thread, as an address; 0 outside of tasks.
+uintptr_t rondo_current_task(void);
 
 // Ends that. The action is not running any more when this returns.
 void rondo_cancellation_end(struct rondo_cancellation *cancellation);

@@ -40,11 +40,14 @@ package final class ReceiveBuffers {
     /// How many buffers there may ever be; a power of two, as the kernel's ring wants it.
     package let capacity: Int
     /// How many are in use so far. Grows when the writer runs out.
-    package private(set) var count = 0
+    package var count: Int { used }
+    // Not open to other modules, so that the compiler can prove all accesses exclusive.
+    private var used = 0
     /// Buffers that no byte has landed in yet.
     private var untouched = 0
     /// Slices that are lent out now, for leak checks.
-    package private(set) var lentSlices = 0
+    package var lentSlices: Int { lent }
+    private var lent = 0
 
     /// One stretch of address space for all buffers; pages become real when bytes land in them.
     private let memory: UnsafeMutableRawPointer
@@ -93,7 +96,7 @@ package final class ReceiveBuffers {
         unsafe self.ring = ring
         free.removeAll()
         untouched = 0
-        for buffer in 0..<UInt32(count) { publish(buffer) }
+        for buffer in 0..<UInt32(used) { publish(buffer) }
     }
 
     /// The kernel's ring is gone: nothing is published any more.
@@ -104,14 +107,14 @@ package final class ReceiveBuffers {
     /// - Returns: false if there are as many as there may be, and all are in use.
     package func grow() -> Bool {
         if untouched > 0 { return true }
-        guard count < capacity else { return false }
-        grow(to: min(count * 2, capacity))
+        guard used < capacity else { return false }
+        grow(to: min(used * 2, capacity))
         return true
     }
 
     private func grow(to newCount: Int) {
-        let added = UInt32(count)..<UInt32(newCount)
-        count = newCount
+        let added = UInt32(used)..<UInt32(newCount)
+        used = newCount
         for buffer in added { publish(buffer) }
     }
 
@@ -143,7 +146,7 @@ package final class ReceiveBuffers {
         let offset = unsafe filled[Int(buffer)]
         if offset == 0 { untouched &-= 1 }
         unsafe filled[Int(buffer)] = offset &+ count
-        lentSlices &+= 1
+        lent &+= 1
         if more { unsafe holders[Int(buffer)] &+= 1 }  // else the writer's own share passes to the slice
         return BufferSlice(buffer: buffer, offset: offset, count: count)
     }
@@ -151,7 +154,7 @@ package final class ReceiveBuffers {
     /// Gives a slice back.
     @inline(__always)
     package func release(_ slice: BufferSlice) {
-        lentSlices &-= 1
+        lent &-= 1
         dropHolder(of: slice.buffer)
     }
 
@@ -159,7 +162,7 @@ package final class ReceiveBuffers {
     func split(_ slice: BufferSlice, at count: UInt32) -> (first: BufferSlice, rest: BufferSlice) {
         // SAFETY: a slice names a published buffer.
         unsafe holders[Int(slice.buffer)] &+= 1
-        lentSlices &+= 1
+        lent &+= 1
         return (
             BufferSlice(buffer: slice.buffer, offset: slice.offset, count: count),
             BufferSlice(buffer: slice.buffer, offset: slice.offset + count, count: slice.count - count)

@@ -35,7 +35,7 @@ final class UringDriver: KernelDriver {
     private static let wakeData = UInt64.max
     private static let cancelBit: UInt64 = 1 << 63
     /// Operations that are to end early, and have not ended.
-    private var cancelled: Set<OperationID> = []
+    private let cancelled = EarlyEnds()
     /// A broken connection answers EPIPE instead of a signal, and the kernel goes on after a partial send.
     private let sendFlags = UInt32(MSG_NOSIGNAL) | UInt32(MSG_WAITALL)
 
@@ -246,3 +246,24 @@ nonisolated(unsafe) private let emptyPath: UnsafePointer<CChar> = {
     unsafe path.initialize(to: 0)
     return unsafe UnsafePointer(path)
 }()
+
+/// Operations that are to end early. (A class, so that `isEmpty` is one load: see Backlog.)
+private final class EarlyEnds {
+    private(set) var isEmpty = true
+    private var ids: Set<OperationID> = []
+
+    // Not inlined: the check of the access would be moved out of the condition that it is under.
+    @inline(never)
+    func contains(_ id: OperationID) -> Bool { ids.contains(id) }
+
+    func insert(_ id: OperationID) {
+        ids.insert(id)
+        isEmpty = false
+    }
+
+    @inline(never)
+    func remove(_ id: OperationID) {
+        ids.remove(id)
+        isEmpty = ids.isEmpty
+    }
+}

@@ -107,8 +107,6 @@ extension EventLoop {
     }
 
     private func feedStarved() {
-        let waiters = starved
-        starved.removeAll()
-        for waiter in waiters { waiter.bufferMayBeFree() }
+        starved.drain { $0.bufferMayBeFree() }
     }
 }

@@ -57,13 +57,14 @@ public final class EventLoop: @unchecked Sendable {
     private let batchNanoseconds: UInt64
     /// Tasks that yielded in the running job: they become ready as soon as it has stopped.
     private var yielded: UnsafeContinuation<Void, Never>?
-    private var moreYielded: [UnsafeContinuation<Void, Never>] = unsafe []
+    private let moreYielded = unsafe Backlog<UnsafeContinuation<Void, Never>>()
     /// Wake-up jobs of sleeps that have ended early. The task that slept is ready, so the loop does not wait now.
-    private var endedSleeps: [UnownedJob] = []
+    private let endedSleeps = Backlog<UnownedJob>()
     /// Who waits for a receive buffer to become free.
-    var starved: [any BufferWaiter] = []
-    /// Completions that are being passed on.
-    private var arrived: [Completion] = []
+    let starved = Backlog<any BufferWaiter>()
+    /// Completions that are being passed on; room for `arrivedCapacity`.
+    private let arrived = UnsafeMutablePointer<Completion>.allocate(capacity: EventLoop.arrivedCapacity)
+    private static let arrivedCapacity = 256
     private(set) var counters = LoopStatistics()
     /// Whether the runtime's layout of jobs has been looked at.
     private var isLayoutVerified = false
@@ -105,6 +106,8 @@ public final class EventLoop: @unchecked Sendable {
         offloadPool.deliver = { [unowned self] work in tell(.offloaded(work)) }
         configuration.logger.debug("event loop on \(driver.name): \(driver.reason)")
     }
+
+    deinit { unsafe arrived.deallocate() }
 
     // MARK: The turn
 
@@ -192,14 +195,21 @@ public final class EventLoop: @unchecked Sendable {
     /// Resumes whoever waited for what has completed.
     @inline(__always)
     private func complete() {
-        while let completion = driver.nextCompletion() { arrived.append(completion) }
-        for index in arrived.indices {
-            // While this one is passed on, the memory of those behind it comes in.
-            if index &+ 6 < arrived.count { pending.prefetchSink(of: arrived[index &+ 6].operation) }
-            if index &+ 3 < arrived.count { pending.prefetchWaiter(of: arrived[index &+ 3].operation) }
-            pending.finish(arrived[index])
-        }
-        arrived.removeAll(keepingCapacity: true)
+        var count: Int
+        repeat {
+            count = 0
+            while count < Self.arrivedCapacity, let completion = driver.nextCompletion() {
+                // SAFETY: below the capacity; a completion is plain words.
+                unsafe arrived[count] = completion
+                count &+= 1
+            }
+            for index in 0..<count {
+                // While this one is passed on, the memory of those behind it comes in.
+                if index &+ 6 < count { pending.prefetchSink(of: unsafe arrived[index &+ 6].operation) }
+                if index &+ 3 < count { pending.prefetchWaiter(of: unsafe arrived[index &+ 3].operation) }
+                pending.finish(unsafe arrived[index])
+            }
+        } while count == Self.arrivedCapacity
     }
 
     /// Counts the turn.
@@ -280,9 +290,7 @@ public final class EventLoop: @unchecked Sendable {
     }
 
     func runEndedSleeps() {
-        let jobs = endedSleeps
-        endedSleeps.removeAll(keepingCapacity: true)
-        for job in jobs { LoopExecutor.runWakeUp(job) }
+        endedSleeps.drain { LoopExecutor.runWakeUp($0) }
     }
 
     /// From any thread: a message for the loop.
@@ -420,11 +428,7 @@ public final class EventLoop: @unchecked Sendable {
         let first = unsafe yielded
         unsafe yielded = nil
         unsafe first?.resume()
-        if unsafe !moreYielded.isEmpty {
-            let more = unsafe moreYielded
-            unsafe moreYielded.removeAll(keepingCapacity: true)
-            unsafe more.forEach { unsafe $0.resume() }
-        }
+        if unsafe !moreYielded.isEmpty { unsafe moreYielded.drain { unsafe $0.resume() } }
     }
 
     /// Whether the running job has computed for its time slice.

@@ -66,8 +66,9 @@ final class TimerWheel {
     private(set) var count = 0
     /// A time at or before which no timer is due; exact unless the earliest timer was removed. `UInt64.max` if none.
     private var earliestBound = UInt64.max
+    private typealias Due = (deadline: UInt64, order: UInt32, node: Index)
     /// What is due, in order; fired up to `firstDue`.
-    private var due: [(deadline: UInt64, order: UInt32, node: Index)] = []
+    private var due: [Due] = []
     private var firstDue = 0
 
     init(time: UInt64) {
@@ -147,18 +148,7 @@ final class TimerWheel {
             if now < earliestBound { return }
             collectDue(to: max(now, time))
         }
-        var left = limit
-        while firstDue < due.count, left > 0 {
-            let node = due[firstDue].node
-            prefetch(after: firstDue)
-            firstDue &+= 1
-            left &-= 1
-            let wasRemoved = unsafe pointer(node).pointee.slot == Self.removedSlot
-            recycle(node)
-            if wasRemoved { continue }
-            count -= 1
-            fire(takeTarget(node))
-        }
+        fireDue(due, limit: limit, fire: fire)
         if firstDue < due.count {
             earliestBound = 0
         } else {
@@ -167,15 +157,34 @@ final class TimerWheel {
         }
     }
 
+    private func fireDue(_ due: [Due], limit: Int, fire: (Target) -> Void) {
+        var left = limit
+        while firstDue < due.count, left > 0 {
+            let node = due[firstDue].node
+            prefetch(after: firstDue, of: due)
+            firstDue &+= 1
+            left &-= 1
+            let wasRemoved = unsafe pointer(node).pointee.slot == Self.removedSlot
+            recycle(node)
+            if wasRemoved { continue }
+            count -= 1
+            fire(takeTarget(node))
+        }
+    }
+
     private func forgetDue() {
-        due.removeAll(keepingCapacity: due.count <= 65_536)
+        // Taken out and put back: an array of a class that is changed in place is checked at every access.
+        var list = due
+        due = []
+        list.removeAll(keepingCapacity: list.count <= 65_536)
+        due = list
         firstDue = 0
     }
 
     /// Starts to load what firing the timers behind `position` will touch: the node, what it tells, and the task that
     /// is told in turn.
     @inline(__always)
-    private func prefetch(after position: Int) {
+    private func prefetch(after position: Int, of due: [Due]) {
         // SAFETY: nodes of due timers stay where they are.
         if position + 12 < due.count { rondo_prefetch(UInt(bitPattern: unsafe pointer(due[position + 12].node))) }
         if position + 8 < due.count {
@@ -190,6 +199,9 @@ final class TimerWheel {
     }
 
     private func collectDue(to now: UInt64) {
+        var due = due
+        self.due = []
+        defer { self.due = due }
         let changed = Self.level(of: now ^ time)
         for level in 0...changed {
             let digit = Self.digit(of: now, level: level)
@@ -199,7 +211,7 @@ final class TimerWheel {
             while slots != 0 {
                 let slot = slots.trailingZeroBitCount
                 slots &= slots &- 1
-                collect(level: level, slot: slot)
+                collect(level: level, slot: slot, into: &due)
             }
         }
         // One slot holds both sides of `now`.
@@ -210,29 +222,29 @@ final class TimerWheel {
         while index != Self.none {
             let node = unsafe pointer(index)
             let next = unsafe node.pointee.next
-            if unsafe node.pointee.deadline <= now { appendDue(index) } else { place(index) }
+            if unsafe node.pointee.deadline <= now { append(index, to: &due) } else { place(index) }
             index = next
         }
-        sortDue(from: first)
+        Self.sort(&due, from: first)
     }
 
     /// Moves a slot's timers to `due`.
-    private func collect(level: Int, slot: Int) {
+    private func collect(level: Int, slot: Int, into due: inout [Due]) {
         let first = due.count
         var index = detach(level: level, slot: slot)
         while index != Self.none {
-            appendDue(index)
+            append(index, to: &due)
             index = unsafe pointer(index).pointee.next
         }
-        sortDue(from: first)
+        Self.sort(&due, from: first)
     }
 
-    private func appendDue(_ index: Index) {
+    private func append(_ index: Index, to due: inout [Due]) {
         unsafe pointer(index).pointee.slot = Self.dueSlot
         due.append((unsafe pointer(index).pointee.deadline, UInt32(truncatingIfNeeded: due.count), index))
     }
 
-    private func sortDue(from first: Int) {
+    private static func sort(_ due: inout [Due], from first: Int) {
         guard due.count - first > 1 else { return }
         unsafe due.withUnsafeMutableBufferPointer { all in
             var part = unsafe UnsafeMutableBufferPointer(rebasing: all[first...])
@@ -394,7 +406,7 @@ final class TimerWheel {
                 to: Node(
                     deadline: 0, target: 0, sleeper: 0, next: next, previous: Self.none, slot: Self.freeSlot))
         }
-        unsafe chunks.append(chunk)
+        unsafe chunks = chunks + [chunk]
         firstFree = base
     }
 }

@@ -16,6 +16,10 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
     private var waits: UInt32 = 0
     final let descriptor: Descriptor
     private var isWaiterCancelled = false
+    private var isOwnerWaiting = false
+    private var isOwnerCancelled = false
+    /// The task that hears of its cancellation by itself (see `TCPStream.whileOwned`), as an address; 0 for none.
+    private var owner: UInt = 0
 
     init(_ descriptor: Descriptor, loop: EventLoop) {
         self.descriptor = descriptor
@@ -31,17 +35,23 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
     /// - Returns: what `wake` was told; false if the task was cancelled.
     @inline(__always)
     final func waitForNews() async -> Bool {
-        isWaiterCancelled = false
         waits &+= 1
+        isOwnerWaiting = owner != 0 && owner == rondo_current_task()
+        isWaiterCancelled = isOwnerWaiting && isOwnerCancelled
         // SAFETY: begin and end nest around the one suspension; this function keeps the sink alive meanwhile.
-        let cancellation = unsafe rondo_cancellation_begin(
-            { unsafe WaitingSink.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), UInt64(waits))
+        let cancellation = unsafe isOwnerWaiting ? nil : noteCancellation()
         let hasNews = await unsafe withUnsafeContinuation { continuation in
             unsafe waiter = continuation
             if isWaiterCancelled { waiterWasCancelled() }
         }
-        unsafe rondo_cancellation_end(cancellation)
+        if let cancellation = unsafe cancellation { unsafe rondo_cancellation_end(cancellation) }
         return hasNews
+    }
+
+    @inline(__always)
+    private func noteCancellation() -> OpaquePointer {
+        unsafe rondo_cancellation_begin(
+            { unsafe WaitingSink.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), UInt64(waits))
     }
 
     /// Makes the waiting task ready, if there is one.
@@ -74,5 +84,23 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
         if number != UInt64(waits) { return }  // a late message from another thread: that wait is over
         isWaiterCancelled = true
         if hasWaiter { waiterWasCancelled() }
+    }
+
+    // A task's own stream
+
+    /// From now on the calling task's waits note no cancellation: `ownerWasCancelled` tells of it.
+    final func beginOwning(by task: UInt) {
+        owner = task
+        isOwnerCancelled = false
+    }
+
+    final func endOwning() { owner = 0 }
+
+    final func ownerWasCancelled() {
+        isOwnerCancelled = true
+        if isOwnerWaiting, hasWaiter {
+            isWaiterCancelled = true
+            waiterWasCancelled()
+        }
     }
 }

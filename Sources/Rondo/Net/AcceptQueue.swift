@@ -18,8 +18,7 @@ final class AcceptQueue: WaitingSink, @unchecked Sendable {
     private let name: String
     private var operation: OperationID?
     private var isPausing = false
-    private var accepted: [Descriptor] = []
-    private var head = 0
+    private let accepted = Backlog<Descriptor>()
     private(set) var failure: Int32?
     private var closer: UnsafeContinuation<Void, Never>?
     private var isClosing = false
@@ -34,16 +33,7 @@ final class AcceptQueue: WaitingSink, @unchecked Sendable {
     }
 
     /// The next connection, if there is one.
-    func next() -> Descriptor? {
-        guard head < accepted.count else { return nil }
-        let descriptor = accepted[head]
-        head += 1
-        if head == accepted.count {
-            accepted.removeAll(keepingCapacity: true)
-            head = 0
-        }
-        return descriptor
-    }
+    func next() -> Descriptor? { accepted.popFirst() }
 
     /// Waits until there is a connection, or accepting has failed for good.
     ///
@@ -85,7 +75,7 @@ final class AcceptQueue: WaitingSink, @unchecked Sendable {
         if isClosing { return loop.driver.closeNow(connection) }
         accepted.append(connection)
         wake()
-        if accepted.count - head > Self.pauseAt, let operation, !isPausing {
+        if accepted.count > Self.pauseAt, let operation, !isPausing {
             isPausing = true
             loop.cancel(operation)
         }

@@ -26,8 +26,8 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
     private var isClosing = false
     /// The armed receive, if there is one.
     private var operation: OperationID?
-    private var rest: [BufferSlice] = []
-    private var restHead = 0
+    /// The others. Made when there is a second one for the first time.
+    private var rest: Backlog<BufferSlice>?
     /// Who closes the stream and waits for the kernel to be through with it.
     private var closer: UnsafeContinuation<Void, Never>?
 
@@ -37,16 +37,7 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         guard let slice = first else { return nil }
         if Int(slice.count) > limit { return split(slice, at: limit) }
         unreadBytes &-= slice.count
-        if rest.isEmpty {
-            first = nil
-        } else {
-            first = rest[restHead]
-            restHead += 1
-            if restHead == rest.count {
-                rest.removeAll(keepingCapacity: true)
-                restHead = 0
-            }
-        }
+        first = rest?.popFirst()
         return slice
     }
 
@@ -105,11 +96,17 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
     private func keep(_ slice: BufferSlice) {
         if isClosing { return loop.release(slice) }
         unreadBytes &+= slice.count
-        if first == nil { first = slice } else { rest.append(slice) }
+        if first == nil { first = slice } else { keepBehind(slice) }
         if unreadBytes > Self.pauseAt, let operation, !isPausing {
             isPausing = true
             loop.cancel(operation)
         }
+    }
+
+    private func keepBehind(_ slice: BufferSlice) {
+        let rest = rest ?? Backlog()
+        rest.append(slice)
+        self.rest = rest
     }
 
     func bufferMayBeFree() {

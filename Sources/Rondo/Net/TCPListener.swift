@@ -91,7 +91,7 @@ public final class TCPListener: @unchecked Sendable {
                     let stream = try await accept()
                     connections.start {
                         do {
-                            try await handler(stream)
+                            try await stream.whileOwned { try await handler(stream) }
                         } catch {
                             logger.debug("a connection ended: \(error)")
                         }

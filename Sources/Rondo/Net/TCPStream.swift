@@ -270,6 +270,42 @@ public final class TCPStream: @unchecked Sendable {
         _ = await unsafe loop.performToTheEnd(.close(descriptor))
     }
 
+    // MARK: Belonging to a task
+
+    /// Runs `body`, whose task this stream belongs to meanwhile: one note of cancellation serves all waits of that task
+    /// for this stream. A note for each wait would be a sixth of an echo server's instructions. On the loop's thread.
+    func whileOwned(_ body: () async throws -> Void) async throws {
+        let task = rondo_current_task()
+        received.beginOwning(by: task)
+        sending.beginOwning(by: task)
+        // SAFETY: begin and end nest, and this function keeps the stream alive meanwhile.
+        let cancellation = unsafe rondo_cancellation_begin(
+            { stream, _ in unsafe TCPStream.noteOwnerCancellation(stream) },
+            Unmanaged.passUnretained(self).toOpaque(), 0)
+        defer {
+            unsafe rondo_cancellation_end(cancellation)
+            received.endOwning()
+            sending.endOwning()
+        }
+        try await body()
+    }
+
+    /// From any thread: the task that this stream belongs to was cancelled.
+    private static func noteOwnerCancellation(_ object: UnsafeMutableRawPointer?) {
+        // SAFETY: the object is the stream that `whileOwned` keeps alive.
+        let stream = unsafe Unmanaged<TCPStream>.fromOpaque(object!).takeUnretainedValue()
+        if stream.loop.isOnOwnThread {
+            stream.ownerWasCancelled()
+        } else {
+            stream.loop.tell(.perform { stream.ownerWasCancelled() })
+        }
+    }
+
+    private func ownerWasCancelled() {
+        received.ownerWasCancelled()
+        sending.ownerWasCancelled()
+    }
+
     // MARK: Addresses and errors
 
     /// This end's address.
