@@ -1,7 +1,6 @@
 // Accepting and serving.
 
 import Glibc
-import Logging
 import Testing
 
 @testable import Rondo
@@ -98,7 +97,7 @@ extension LoopSuites {
         @Test(arguments: World.real) func anErrorEndsItsConnectionOnly(world: World) throws {
             let log = Journal<String>()
             try world.run {
-                $0.logger = Logger(label: "test") { _ in Recorder(log: log) }
+                $0.logger = .recording(in: log)
             } _: {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let serving = start {
@@ -182,7 +181,7 @@ extension LoopSuites {
             await #expect(processExitsWith: .success) { [world = world as World] in
                 let log = Journal<String>()
                 try world.run {
-                    $0.logger = Logger(label: "test") { _ in Recorder(log: log) }
+                    $0.logger = .recording(in: log)
                 } _: {
                     let listener = try await TCPListener.listen(on: .loopback(port: 0))
                     var (clients, error) = await useUpDescriptors(connectingTo: listener)
@@ -256,24 +255,6 @@ private func connectionsThatFit(_ wanted: Int) -> Int {
     var limit = rlimit()
     unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     return min(wanted, Int(limit.rlim_cur) / 3)
-}
-
-/// Keeps what is logged.
-private struct Recorder: LogHandler {
-    let log: Journal<String>
-    var logLevel = Logger.Level.trace
-    var metadata = Logger.Metadata()
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-        get { metadata[key] }
-        set { metadata[key] = newValue }
-    }
-
-    init(log: Journal<String>) { self.log = log }
-
-    func log(event: LogEvent) {
-        log.add("\(event.level): \(event.message)")
-    }
 }
 
 /// The same numbers in every run (SplitMix64).

@@ -165,33 +165,6 @@ extension LoopSuites {
             }
         }
 
-        // MARK: The driver
-
-        @Test(arguments: World.real) func theDriverIsChosenAndSaysWhy(world: World) throws {
-            try world.run {
-                #expect(loop.driverName == world.driver?.rawValue)
-                #expect(loop.driverReason.hasPrefix("configured says \(loop.driverName)"))
-            }
-        }
-
-        @Test func aDriverThatDoesNotExistSaysSo() async {
-            await #expect(processExitsWith: .success) {
-                setVariable("RONDO_DRIVER", "kqueue")
-                let error = #expect(throws: IOError.self) { try EventLoop.run {} }
-                let text = "choose driver RONDO_DRIVER=kqueue: no such driver: use io_uring, epoll or auto"
-                #expect(error?.description == text)
-            }
-        }
-
-        @Test(arguments: ["uring", "io_uring", "auto", ""]) func theEnvironmentChooses(value: String) async {
-            await #expect(processExitsWith: .success) { [value = value as String] in
-                setVariable("RONDO_DRIVER", value)
-                let reason = try EventLoop.run { EventLoop.current!.driverReason }
-                let isForced = value.hasSuffix("uring")
-                #expect(reason.contains("RONDO_DRIVER says io_uring") == isForced)
-            }
-        }
-
         private actor PlainActor {
             func isOn(_ loop: EventLoop) -> Bool { EventLoop.current === loop }
             func isOnAfterYield(_ loop: EventLoop) async -> Bool {
@@ -231,8 +204,6 @@ extension EventLoop {
     /// Asks the runtime whether the caller is isolated to this loop.
     fileprivate func preconditionCurrent() { serialFace.preconditionIsolated() }
 }
-
-private func setVariable(_ name: String, _ value: String) { unsafe setenv(name, value, 1) }
 
 /// The name of the calling thread.
 private func threadName() -> String {

@@ -10,6 +10,9 @@ size_t test_allocated_bytes(void);
 // pipe2 with O_CLOEXEC: both ends into `ends`; 0, or -1.
 int test_pipe(int ends[2]);
 
+// From now on io_uring_setup answers `error` in this process, as the seccomp profiles of containers have it; 0, or -1.
+int test_deny_io_uring(int error);
+
 // The kernel's number of the calling thread.
 int test_thread_id(void);
 

@@ -1,6 +1,7 @@
 // Small things that many tests need: tasks on the loop, gates, journals, threads.
 
 import Glibc
+import Logging
 import Synchronization
 import Testing
 
@@ -144,4 +145,27 @@ func ioError<T>(
 /// Bytes that repeat only after a long while, so that every misplaced part shows.
 func pattern(_ count: Int, from offset: Int = 0) -> [UInt8] {
     (offset..<offset + count).map { UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761) >> 13) }
+}
+
+extension Logger {
+    /// A logger whose lines, `level: message`, go to a journal.
+    static func recording(in log: Journal<String>) -> Logger { Logger(label: "test") { _ in Recorder(log: log) } }
+}
+
+/// Keeps what is logged.
+private struct Recorder: LogHandler {
+    let log: Journal<String>
+    var logLevel = Logger.Level.trace
+    var metadata = Logger.Metadata()
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    init(log: Journal<String>) { self.log = log }
+
+    func log(event: LogEvent) {
+        log.add("\(event.level): \(event.message)")
+    }
 }
