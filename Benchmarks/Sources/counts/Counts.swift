@@ -125,9 +125,14 @@ struct Counts: RondoProgram {
     }
 
     func check(_ counts: [Count], against limits: [String: Double]) throws {
+        let hasUring = EventLoop.current?.driverName == "io_uring"
         var failures = 0
         for count in counts {
             guard let limit = limits[count.name] else { throw Failure("no threshold for \(count.name)") }
+            if !hasUring, count.name.hasSuffix("systemCallsPerTurn") {
+                print("     \(count.name) \(count.value) (the threshold is for io_uring)")
+                continue
+            }
             let isFine = count.value <= limit
             if !isFine { failures += 1 }
             print("\(isFine ? "ok  " : "OVER") \(count.name) \(count.value) (at most \(limit))")
