@@ -8,7 +8,7 @@ extension LoopSuites {
     @Suite struct LoopTests {
         // MARK: Order
 
-        @Test(arguments: World.real) func jobsOfAClassRunFirstInFirstOut(world: World) throws {
+        @Test(arguments: World.allCases) func jobsOfAClassRunFirstInFirstOut(world: World) throws {
             try world.run {
                 let journal = Journal<Int>()
                 let tasks = (0..<100).map { number in start { journal.add(number) } }
@@ -55,7 +55,7 @@ extension LoopSuites {
 
         // MARK: Priorities
 
-        @Test(arguments: World.real) func higherClassesGoFirst(world: World) throws {
+        @Test(arguments: World.allCases) func higherClassesGoFirst(world: World) throws {
             try world.run {
                 let journal = Journal<String>()
                 let tasks = [
@@ -75,7 +75,7 @@ extension LoopSuites {
         }
 
         /// One pick in sixteen is a lower class's, for each of them in turn.
-        @Test(arguments: World.real) func lowerClassesGetTheirShare(world: World) throws {
+        @Test(arguments: World.allCases) func lowerClassesGetTheirShare(world: World) throws {
             try world.run {
                 let (high, medium, background) = (Counter(), Counter(), Counter())
                 let isOver = Gate()
@@ -97,7 +97,7 @@ extension LoopSuites {
         }
 
         /// Who waits for a task of a lower class lifts it to its own: the task's next jobs overtake others.
-        @Test(arguments: World.real) func waitingForATaskLiftsIt(world: World) throws {
+        @Test(arguments: World.allCases) func waitingForATaskLiftsIt(world: World) throws {
             try world.run {
                 let medium = Counter()
                 let isOver = Gate()
@@ -117,7 +117,7 @@ extension LoopSuites {
 
         // MARK: Yielding
 
-        @Test(arguments: World.real) func yieldLetsAllOthersGoFirst(world: World) throws {
+        @Test(arguments: World.allCases) func yieldLetsAllOthersGoFirst(world: World) throws {
             try world.run {
                 let journal = Journal<String>()
                 let tasks = ["a", "b", "c"].map { name in
@@ -133,7 +133,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real, [true, false]) func yieldIfNeededYieldsWhenTheSliceIsOver(
+        @Test(arguments: World.allCases, [true, false]) func yieldIfNeededYieldsWhenTheSliceIsOver(
             world: World, isOver: Bool
         ) throws {
             try world.run {

@@ -10,7 +10,7 @@ extension LoopSuites {
         private struct Failure: Error, Equatable {}
         private final class NotSendable { var value = 7 }
 
-        @Test(arguments: World.real) func answersWhatTheCallAnswers(world: World) throws {
+        @Test(arguments: World.allCases) func answersWhatTheCallAnswers(world: World) throws {
             try world.run {
                 let home = loop
                 let value = try await offload { 7 }
@@ -31,7 +31,7 @@ extension LoopSuites {
         }
 
         /// The loop goes on while a call blocks: here it is the loop that lets the call return.
-        @Test(arguments: World.real) func theLoopGoesOnMeanwhile(world: World) throws {
+        @Test(arguments: World.allCases) func theLoopGoesOnMeanwhile(world: World) throws {
             try world.run {
                 let end = Semaphore()
                 let call = start {

@@ -7,7 +7,7 @@ import Testing
 
 extension LoopSuites {
     @Suite struct TCPConnectTests {
-        @Test(arguments: World.real) func aRefusedConnectionSaysSo(world: World) throws {
+        @Test(arguments: World.allCases) func aRefusedConnectionSaysSo(world: World) throws {
             try world.run {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let address = listener.localAddress
@@ -18,7 +18,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func aPortInUseSaysSo(world: World) throws {
+        @Test(arguments: World.allCases) func aPortInUseSaysSo(world: World) throws {
             try world.run {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let address = listener.localAddress
@@ -32,7 +32,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(.enabled(if: getuid() != 0 && !mayUseLowPorts), arguments: World.real)
+        @Test(.enabled(if: getuid() != 0 && !mayUseLowPorts), arguments: World.allCases)
         func aPortWithoutPermissionSaysSo(world: World) throws {
             try world.run {
                 let error = await ioError { try await TCPListener.listen(on: .loopback(port: 81)) }

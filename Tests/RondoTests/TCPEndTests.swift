@@ -6,7 +6,7 @@ import Testing
 
 extension LoopSuites {
     @Suite struct TCPEndTests {
-        @Test(arguments: World.real) func eachSideEndsByItself(world: World) throws {
+        @Test(arguments: World.allCases) func eachSideEndsByItself(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 try await pair.client.write("question")
@@ -26,7 +26,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func writingToAPeerThatClosedFails(world: World) throws {
+        @Test(arguments: World.allCases) func writingToAPeerThatClosedFails(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 await pair.server.close()
@@ -50,7 +50,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func aClosedStreamSaysSo(world: World) throws {
+        @Test(arguments: World.allCases) func aClosedStreamSaysSo(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 let peer = try pair.client.peerAddress
@@ -87,7 +87,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func aStreamThatIsDroppedIsClosed(world: World) throws {
+        @Test(arguments: World.allCases) func aStreamThatIsDroppedIsClosed(world: World) throws {
             try world.run {
                 for round in 0..<10 {
                     let server = try await serverOfDroppedClient(afterReading: round % 2 == 1)
@@ -100,7 +100,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func aListenerThatIsDroppedIsClosed(world: World) throws {
+        @Test(arguments: World.allCases) func aListenerThatIsDroppedIsClosed(world: World) throws {
             try world.run {
                 let address = try await TCPListener.listen(on: .loopback(port: 0)).localAddress
                 await settle()

@@ -10,7 +10,7 @@ extension LoopSuites {
         private struct Failure: Error {}
 
         /// The accept stays armed: what arrives at once is there after one turn, and nobody is refused.
-        @Test(arguments: World.real) func manyConnectionsWaitToBeAccepted(world: World) throws {
+        @Test(arguments: World.allCases) func manyConnectionsWaitToBeAccepted(world: World) throws {
             try world.run {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 var clients: [TCPStream] = []
@@ -25,7 +25,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func aClosedListenerSaysSo(world: World) throws {
+        @Test(arguments: World.allCases) func aClosedListenerSaysSo(world: World) throws {
             try world.run {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let accepting = start { try await listener.accept() }
@@ -43,7 +43,7 @@ extension LoopSuites {
         }
 
         /// Connections that nobody took are closed with their listener.
-        @Test(arguments: World.real) func closingClosesWhatNobodyTook(world: World) throws {
+        @Test(arguments: World.allCases) func closingClosesWhatNobodyTook(world: World) throws {
             try world.run {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let first = try await TCPStream.connect(to: listener.localAddress)
@@ -65,7 +65,7 @@ extension LoopSuites {
 
         // MARK: Serving
 
-        @Test(arguments: World.real) func cancellingEndsAllHandlersAndWaitsForThem(world: World) throws {
+        @Test(arguments: World.allCases) func cancellingEndsAllHandlersAndWaitsForThem(world: World) throws {
             try world.run {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let (begun, ended) = (Counter(), Counter())
@@ -94,7 +94,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func anErrorEndsItsConnectionOnly(world: World) throws {
+        @Test(arguments: World.allCases) func anErrorEndsItsConnectionOnly(world: World) throws {
             let log = Journal<String>()
             try world.run {
                 $0.logger = .recording(in: log)
@@ -126,7 +126,7 @@ extension LoopSuites {
             #expect(log.all.contains { $0.contains("a connection ended: Failure()") })
         }
 
-        @Test(arguments: World.real) func closingTheListenerEndsServing(world: World) throws {
+        @Test(arguments: World.allCases) func closingTheListenerEndsServing(world: World) throws {
             try world.run {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let serving = start { try await listener.serve { _ in } }
@@ -136,7 +136,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func connectionsComeAndGoInAnyOrder(world: World) throws {
+        @Test(arguments: World.allCases) func connectionsComeAndGoInAnyOrder(world: World) throws {
             try world.run {
                 let count = connectionsThatFit(2000)
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))

@@ -7,7 +7,7 @@ import Testing
 
 extension LoopSuites {
     @Suite struct TCPStreamTests {
-        @Test(arguments: World.real, [false, true]) func echoes(world: World, ipv6: Bool) throws {
+        @Test(arguments: World.allCases, [false, true]) func echoes(world: World, ipv6: Bool) throws {
             try world.run {
                 let pair = try await connectedPair(ipv6: ipv6)
                 #expect(try pair.client.peerAddress == pair.server.localAddress)
@@ -30,7 +30,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func manyConnectionsAtOnce(world: World) throws {
+        @Test(arguments: World.allCases) func manyConnectionsAtOnce(world: World) throws {
             try world.run {
                 let listener = try await TCPListener.listen(on: .loopback(port: 0))
                 let server = start {
@@ -60,7 +60,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func readsInTheSizesThatAreAskedFor(world: World) throws {
+        @Test(arguments: World.allCases) func readsInTheSizesThatAreAskedFor(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 try await pair.client.write("0123456789")
@@ -80,7 +80,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func limitsHold(world: World) throws {
+        @Test(arguments: World.allCases) func limitsHold(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 try await pair.client.write("0123456789")
@@ -150,7 +150,7 @@ extension LoopSuites {
 
         // MARK: One reader, one writer
 
-        @Test(arguments: World.real) func aSecondReaderIsToldThatAnotherReads(world: World) throws {
+        @Test(arguments: World.allCases) func aSecondReaderIsToldThatAnotherReads(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 let first = start { try await pair.server.readExactly(5) }
@@ -167,7 +167,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func aSecondWriterIsToldThatAnotherWrites(world: World) throws {
+        @Test(arguments: World.allCases) func aSecondWriterIsToldThatAnotherWrites(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()
                 let first = start { try await pair.client.write([UInt8](repeating: 0, count: 50_000_000)) }
