@@ -81,6 +81,25 @@ extension LoopSuites {
             }
         }
 
+        /// Too much waits unread, and the end of the stream has arrived behind it: the request to pause meets nothing,
+        /// and must not be made for ever.
+        @Test(arguments: World.real) func aCancelThatComesTooLateIsForgotten(world: World) throws {
+            try world.run {
+                let pair = try await connectedPair()
+                let reader = start { try await pair.server.readExactly(1) }
+                await settle()
+                for part in 0..<8 { pair.client.sendAtOnce(pattern(50_000, from: part)) }
+                pair.client.endAtOnce()
+                _ = try await reader.value
+                let turns = statistics.turns
+                for _ in 0..<10 { try await Task.sleep(for: .milliseconds(1)) }
+                #expect(statistics.turns - turns < 100, "the loop spins")
+                let rest = try await pair.server.readToEnd(limit: 1_000_000)
+                #expect(rest.count == 399_999)
+                await pair.close()
+            }
+        }
+
         /// A listener that never accepts and whose queue is full leaves connections hanging.
         @Test(arguments: World.real) func aConnectionAttemptEndsAtOnce(world: World) throws {
             try world.run {

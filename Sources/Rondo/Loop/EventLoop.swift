@@ -65,6 +65,8 @@ public final class EventLoop: @unchecked Sendable {
     /// Completions that are being passed on; room for `arrivedCapacity`.
     private let arrived = UnsafeMutablePointer<Completion>.allocate(capacity: EventLoop.arrivedCapacity)
     private static let arrivedCapacity = 256
+    /// Those that have not been passed on yet.
+    private var arrivedRange = 0..<0
     private(set) var counters = LoopStatistics()
     /// Whether the runtime's layout of jobs has been looked at.
     private var isLayoutVerified = false
@@ -204,6 +206,7 @@ public final class EventLoop: @unchecked Sendable {
                 count &+= 1
             }
             for index in 0..<count {
+                arrivedRange = index &+ 1..<count
                 // While this one is passed on, the memory of those behind it comes in.
                 if index &+ 6 < count { pending.prefetchSink(of: unsafe arrived[index &+ 6].operation) }
                 if index &+ 3 < count { pending.prefetchWaiter(of: unsafe arrived[index &+ 3].operation) }
@@ -387,12 +390,18 @@ public final class EventLoop: @unchecked Sendable {
     func cancel(_ id: OperationID) {
         switch pending.cancel(id) {
         case .none: break
-        case .askDriver: driver.cancel(id)
+        case .askDriver: if !hasEnded(id) { driver.cancel(id) }
         case .takeBack(let work):
             // SAFETY: the waiting task owns the work until the completion.
             let taken = unsafe work._withUnsafeGuaranteedRef { $0.cancelIfQueued() }
             if taken { pending.finish(Completion(operation: id, result: -ECANCELED)) }
         }
+    }
+
+    /// Whether the last completion of an operation has arrived, though nobody was told yet.
+    private func hasEnded(_ id: OperationID) -> Bool {
+        // SAFETY: the range is within what `complete` has written.
+        arrivedRange.contains { index in unsafe arrived[index].operation == id && !arrived[index].more }
     }
 
     /// Books an operation that finished without waiting.

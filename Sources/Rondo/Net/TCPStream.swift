@@ -171,6 +171,9 @@ public final class TCPStream: @unchecked Sendable {
     /// This hands the chunk over and does not wait for the kernel to take it, unless the chunk before it is still under
     /// way. If it can't be sent the next write says so, or ``finishWriting()``. ``close()`` waits for it.
     ///
+    /// If the task is cancelled while it waits here, the chunk under way is given up, and the stream is good for
+    /// nothing but closing.
+    ///
     /// - Throws: `IOError`: why this stream can't be written to, or why the chunk before this one was not sent.
     @inline(__always)
     public func write(_ chunk: consuming ByteChunk) async throws(IOError) {
@@ -252,7 +255,8 @@ public final class TCPStream: @unchecked Sendable {
 
     /// Closes the connection. Who reads or writes meanwhile gets an error; what was written is still delivered.
     ///
-    /// Closing twice is no mistake. It is not ended early by cancellation.
+    /// It waits until the kernel has taken over the chunk that was written last; in a cancelled task it gives that
+    /// chunk up if the peer has no room for it. Closing twice is no mistake.
     public func close() async {
         await loop.onLoop { await closeOnLoop() }
     }

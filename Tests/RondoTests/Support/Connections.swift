@@ -34,6 +34,12 @@ extension TCPStream {
         #expect(sent == bytes.count)
     }
 
+    /// Ends the sending direction right now, without the loop.
+    func endAtOnce() {
+        let answer = shutdown(descriptor.rawValue, Int32(SHUT_WR))
+        #expect(answer == 0)
+    }
+
     /// Makes the coming close reset the connection instead of ending it in order.
     func resetOnClose() {
         set(SO_LINGER, to: linger(l_onoff: 1, l_linger: 0))
