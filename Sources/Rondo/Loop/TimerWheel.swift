@@ -182,19 +182,16 @@ final class TimerWheel {
     }
 
     /// Starts to load what firing the timers behind `position` will touch: the node, what it tells, and the task that
-    /// is told in turn.
+    /// is told in turn (which may be gone: its address is a hint, and must not be looked behind).
     @inline(__always)
     private func prefetch(after position: Int, of due: [Due]) {
         // SAFETY: nodes of due timers stay where they are.
-        if position + 12 < due.count { rondo_prefetch(UInt(bitPattern: unsafe pointer(due[position + 12].node))) }
-        if position + 8 < due.count {
-            let node = unsafe pointer(due[position + 8].node)
+        if position + 8 < due.count { rondo_prefetch(UInt(bitPattern: unsafe pointer(due[position + 8].node))) }
+        if position + 4 < due.count {
+            let node = unsafe pointer(due[position + 4].node)
             let (target, sleeper) = unsafe (node.pointee.target, node.pointee.sleeper)
             for offset in stride(from: UInt(0), to: 320, by: 64) { rondo_prefetch(target &+ offset) }
             for offset in stride(from: UInt(0), to: 192, by: 64) { rondo_prefetch(sleeper &+ offset) }
-        }
-        if position + 4 < due.count {
-            JobReference(bits: unsafe pointer(due[position + 4].node).pointee.sleeper)?.prefetchDeeper()
         }
     }
 
