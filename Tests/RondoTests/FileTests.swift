@@ -236,6 +236,29 @@ extension LoopSuites {
             try await File.open(path, .update()).write([1])
         }
 
+        /// The pool lists folders with every driver. A listing that waits for a thread ends at once, and nobody goes on
+        /// asking for its end.
+        @Test(arguments: World.real) func aListingThatWaitsForAThreadEndsAtOnce(world: World) throws {
+            let folder = TemporaryFolder()
+            try world.run {
+                $0.offloadThreads = 1
+            } _: {
+                let gate = TestSemaphore()
+                let busy = start { try await offload { gate.wait() } }
+                await settle()
+                let listing = start { try await Directory.entries(of: FilePath(folder.path)).count }
+                await settle()
+                listing.cancel()
+                #expect(await ioError(of: listing)?.cause == .cancelled)
+                let turns = statistics.turns
+                for _ in 0..<10 { try await Task.sleep(for: .milliseconds(1)) }
+                #expect(statistics.turns - turns < 100, "the loop spins")
+                gate.post()
+                try await busy.value
+                #expect(statistics.pendingOperations == 0)
+            }
+        }
+
         @Test(arguments: World.real) func aTaskThatIsCancelledBeginsNothing(world: World) throws {
             let folder = TemporaryFolder()
             try world.run {

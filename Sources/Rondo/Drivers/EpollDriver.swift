@@ -47,8 +47,8 @@ final class EpollDriver: KernelDriver {
     private var sockets = EpollSockets()
     /// The descriptor of a socket operation, by the slot of its id; may be out of date, so the id is compared too.
     private var descriptors: [Int32] = []
-    /// File operations by the slot of their id. Weak: a call that has come back leaves by itself.
-    private var fileCalls: [WeakWork] = []
+    /// File operations.
+    private var fileCalls = OffloadedCalls()
     /// Completions that were not taken yet, from `firstCompletion` on.
     private var completions: [Completion] = []
     private var firstCompletion = 0
@@ -56,10 +56,6 @@ final class EpollDriver: KernelDriver {
     private var pendingCount = 0
     /// Whether the last wait asked the kernel nothing, because there were completions without that.
     private var skippedPoll = false
-
-    private struct WeakWork {
-        weak var work: OffloadWork?
-    }
 
     /// The event data of `wakeDescriptor`; no descriptor has this number.
     private static let wakeData = UInt64.max
@@ -190,10 +186,7 @@ final class EpollDriver: KernelDriver {
         // SAFETY: pointers in an operation live until its completion; only the worker uses them until then.
         nonisolated(unsafe) let operation = unsafe operation
         let work = OffloadWork { unsafe operation.performBlocking() }
-        work.operation = id
-        let slot = Int(id.slot)
-        while fileCalls.count <= slot { fileCalls.append(WeakWork()) }
-        fileCalls[slot].work = work
+        fileCalls.add(work, as: id)
         offload.submit(work)
     }
 
@@ -249,9 +242,7 @@ final class EpollDriver: KernelDriver {
                 return unsafe endWriting(socket, -ECANCELED)
             }
         }
-        if slot < fileCalls.count, let work = fileCalls[slot].work, work.operation == id, work.cancelIfQueued() {
-            complete(id, -ECANCELED)
-        }
+        if let work = fileCalls.call(of: id), work.cancelIfQueued() { complete(id, -ECANCELED) }
     }
 
     @inline(__always)

@@ -41,7 +41,7 @@ package final class OffloadWork: @unchecked Sendable {
         return true
     }
 
-    /// Whether it was taken back. Such work is delivered to nobody.
+    /// Whether it was taken back. No worker delivers such work.
     package var isCancelled: Bool { state.load(ordering: .acquiring) == .cancelled }
 
     private func exchange(_ expected: State, for desired: State) -> Bool {
@@ -66,7 +66,7 @@ package final class OffloadPool: @unchecked Sendable {
     private let unfinished = Atomic<Int>(0)
     private let stopping = Atomic<Bool>(false)
     private var threads: [pthread_t] = []
-    /// Sends finished work back to the loop; called on a worker's thread, where only the inbox may be touched.
+    /// Sends finished work back to the loop; mostly called on a worker's thread, where only the inbox may be touched.
     /// Set once, before the first `submit`: a thread's start publishes it to the thread.
     package var deliver: (@Sendable (OffloadWork) -> Void)?
 
@@ -100,6 +100,11 @@ package final class OffloadPool: @unchecked Sendable {
             newest = now
         }
         unsafe rondo_semaphore_post(semaphore)
+    }
+
+    /// Takes work back if no worker has begun it: it is delivered as cancelled. On the loop's thread.
+    func takeBack(_ work: OffloadWork) {
+        if work.cancelIfQueued() { deliver?(work) }
     }
 
     /// Ends all threads, after what they are running, and waits for them. Queued work must have been cancelled.

@@ -34,7 +34,9 @@ final class UringDriver: KernelDriver {
     /// User data of the driver's own submissions: no OperationID has the highest bit.
     private static let wakeData = UInt64.max
     private static let cancelBit: UInt64 = 1 << 63
-    /// Operations that are to end early, and have not ended.
+    /// Directory listings: the kernel has no operation for them.
+    private var listings = OffloadedCalls()
+    /// Operations of the kernel that are to end early, and have not ended.
     private let cancelled = EarlyEnds()
     /// A broken connection answers EPIPE instead of a signal, and the kernel goes on after a partial send.
     private let sendFlags = UInt32(MSG_NOSIGNAL) | UInt32(MSG_WAITALL)
@@ -95,7 +97,7 @@ final class UringDriver: KernelDriver {
             nonisolated(unsafe) let path = unsafe path
             // SAFETY: path and listing live until the completion.
             let work = OffloadWork { unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) } }
-            work.operation = id
+            listings.add(work, as: id)
             offload.submit(work)
         default:
             // SAFETY: a fresh submission of this ring; pointers in an operation live until its last completion.
@@ -175,6 +177,7 @@ final class UringDriver: KernelDriver {
     }
 
     func cancel(_ id: OperationID) {
+        if let listing = listings.call(of: id) { return offload.takeBack(listing) }
         cancelled.insert(id)
         requestCancel(id)
     }

@@ -84,7 +84,7 @@ final class AcceptQueue: WaitingSink, @unchecked Sendable {
     private func note(failure code: Int32) {
         switch code {
         case _ where loop.isShuttingDown:
-            failure = code
+            failure = ECANCELED
             wake()
         case EMFILE, ENFILE, ENOBUFS, ENOMEM:
             pause(because: code)
