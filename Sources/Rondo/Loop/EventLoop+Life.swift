@@ -21,7 +21,7 @@ extension EventLoop {
     /// Makes the calling thread the loop's.
     func enterThread() {
         require(unsafe rondo_current_loop() == nil, "this thread already runs an event loop")
-        // SAFETY: cleared by leaveThread, before the loop is freed.
+        // SAFETY: cleared by close(), before the loop is freed.
         unsafe rondo_set_current_loop(Unmanaged.passUnretained(self).toOpaque())
     }
 

@@ -8,8 +8,6 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
     // SAFETY: as CompletionSink. The continuation is taken out of its property before it is resumed, so it is resumed
     // once.
 
-    // First, because every message touches it: subclasses go on in the same cache line.
-
     private var waiter: UnsafeContinuation<Bool, Never>?
     final let loop: EventLoop
     /// Numbers the waits, so that a late cancellation can't hit the next one.

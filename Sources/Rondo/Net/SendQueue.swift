@@ -11,7 +11,7 @@ final class SendQueue: WaitingSink, @unchecked Sendable {
     // SAFETY: as WaitingSink, which holds for the closer too. The bytes of a send are the chunk's, which is given back
     // after the last completion.
 
-    // What every message touches comes first, within one cache line.
+    // What every message touches comes first.
 
     /// The chunk under way.
     private var chunk = BufferSlice.none
