@@ -40,4 +40,11 @@ void rondo_cancellation_end(struct rondo_cancellation *cancellation) {
     swift_task_dealloc(cancellation);
 }
 
+struct executor {
+    uintptr_t identity, implementation;
+};
+extern SWIFT_CALL struct executor swift_task_getCurrentExecutor(void);
+
+uintptr_t rondo_current_actor(void) { return swift_task_getCurrentExecutor().identity; }
+
 uintptr_t rondo_current_task(void) { return (uintptr_t)swift_task_getCurrent(); }

@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/stat.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -19,6 +21,8 @@
 #include "rondo_uring.h"
 
 _Thread_local void *rondo_thread_loop __attribute__((tls_model("initial-exec")));
+
+_Thread_local void *rondo_thread_place_ __attribute__((tls_model("initial-exec")));
 
 static int result_or_errno(long result) { return result < 0 ? -errno : (int)result; }
 
@@ -147,6 +151,36 @@ void rondo_name_thread(const char *name) {
 }
 
 int rondo_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+size_t rondo_allocation_size(const void *block) { return malloc_usable_size((void *)block); }
+
+// What the process was allowed before its first thread was pinned.
+static cpu_set_t unpinned;
+static pthread_once_t unpinned_once = PTHREAD_ONCE_INIT;
+static _Atomic bool was_pinned;
+
+static void keep_unpinned(void) { was_pinned = sched_getaffinity(0, sizeof unpinned, &unpinned) == 0; }
+
+int rondo_pin_thread(int processor) {
+    pthread_once(&unpinned_once, keep_unpinned);
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)processor, &set);
+    return -pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+void rondo_unpin_thread(void) {
+    if (was_pinned) pthread_setaffinity_np(pthread_self(), sizeof unpinned, &unpinned);
+}
+
+int rondo_nth_processor(int n) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return -1;
+    for (int processor = 0; processor < CPU_SETSIZE; processor++) {
+        if (CPU_ISSET((size_t)processor, &set) && n-- == 0) return processor;
+    }
+    return -1;
+}
 
 int rondo_processor_count(void) {
     cpu_set_t set;

@@ -151,16 +151,21 @@ import Testing
         let jobs = FakeJobs(count: 3)
         let sleeper = JobReference(jobs[0])
         let timer = wheel.add(deadline: 7, target: .job(jobs[1]), sleeper: sleeper)
-        #expect(wheel.isSet(timer, sleeper: sleeper))
-        #expect(!wheel.isSet(timer, sleeper: JobReference(jobs[2])))
-        #expect(!wheel.isSet(timer + 1, sleeper: sleeper))
-        #expect(!wheel.isSet(.max, sleeper: sleeper))
+        let generation = wheel.generation(of: timer)
+        #expect(wheel.isSet(timer, generation: generation, sleeper: sleeper))
+        #expect(!wheel.isSet(timer, generation: generation, sleeper: JobReference(jobs[2])))
+        #expect(!wheel.isSet(timer + 1, generation: generation, sleeper: sleeper))
+        #expect(!wheel.isSet(.max, generation: generation, sleeper: sleeper))
         wheel.advance(to: 7) { target in
             guard case .job(let job) = target else { crash("no job") }
             #expect(jobs.number(of: job) == 1)
-            #expect(!wheel.isSet(timer, sleeper: sleeper))
+            #expect(!wheel.isSet(timer, generation: generation, sleeper: sleeper))
         }
-        #expect(!wheel.isSet(timer, sleeper: sleeper))
+        #expect(!wheel.isSet(timer, generation: generation, sleeper: sleeper))
+        // Another timer of the same task in the same place is another one.
+        #expect(wheel.add(deadline: 9, target: .job(jobs[1]), sleeper: sleeper) == timer)
+        #expect(!wheel.isSet(timer, generation: generation, sleeper: sleeper))
+        #expect(wheel.isSet(timer, generation: wheel.generation(of: timer), sleeper: sleeper))
     }
 
     @Test func removeAllAnswersEverything() {

@@ -165,6 +165,42 @@ extension LoopSuites {
             }
         }
 
+        /// An actor that is no loop's goes on wherever it is entered: what it reads is read on the loop all the same.
+        @Test(arguments: World.real) func anActorOfOtherThreadsReadsOnTheLoop(world: World) async throws {
+            try await world.runElsewhere {
+                let pair = try await connectedPair()
+                let reader = SharedReader(pair.server)
+                let isOver = Gate()
+                let visitors = (0..<2).map { _ in
+                    Task.detached { while !isOver.isOpen { await reader.visit() } }
+                }
+                let reading = start { try await reader.readToEnd() }
+                for _ in 0..<300 {
+                    try await pair.client.write([1, 2, 3])
+                    await EventLoop.yield()
+                }
+                try await pair.client.finishWriting()
+                #expect(try await reading.value == 900)
+                isOver.open()
+                for visitor in visitors { await visitor.value }
+                await pair.close()
+            }
+        }
+
+        private actor SharedReader {
+            private let stream: TCPStream
+            private var visits = 0
+            init(_ stream: TCPStream) { self.stream = stream }
+
+            func visit() { visits += 1 }
+
+            func readToEnd() async throws -> Int {
+                var count = 0
+                while let chunk = try await stream.read(upTo: 2) { count += chunk.count }
+                return count
+            }
+        }
+
         private actor PlainActor {
             func isOn(_ loop: EventLoop) -> Bool { EventLoop.current === loop }
             func isOnAfterYield(_ loop: EventLoop) async -> Bool {

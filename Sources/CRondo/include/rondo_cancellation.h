@@ -20,6 +20,9 @@ struct rondo_cancellation *rondo_cancellation_begin(void (*action)(void *object,
 // The task that runs on this thread, as an address; 0 outside of tasks.
 uintptr_t rondo_current_task(void);
 
+// The actor whose code the current task runs, as the address that names its executor; 0 outside of actors.
+uintptr_t rondo_current_actor(void);
+
 // Ends that. The action is not running any more when this returns.
 void rondo_cancellation_end(struct rondo_cancellation *cancellation);
 

@@ -12,6 +12,11 @@ extern _Thread_local void *rondo_thread_loop __attribute__((tls_model("initial-e
 static inline void *rondo_current_loop(void) { return rondo_thread_loop; }
 static inline void rondo_set_current_loop(void *loop) { rondo_thread_loop = loop; }
 
+// The event loop on which the task that the calling thread makes is to begin, or NULL.
+extern _Thread_local void *rondo_thread_place_ __attribute__((tls_model("initial-exec")));
+static inline void *rondo_thread_place(void) { return rondo_thread_place_; }
+static inline void rondo_set_thread_place(void *loop) { rondo_thread_place_ = loop; }
+
 // Tells the processor that memory will be needed soon. Any address will do; a wrong one only costs a little time.
 static inline void rondo_prefetch(uintptr_t address) { __builtin_prefetch((const void *)address, 1, 3); }
 
@@ -89,6 +94,16 @@ void rondo_name_thread(const char *name);
 
 // The calling thread's number in the whole system.
 int rondo_thread_id(void);
+
+// How long a block of the C library's allocator is.
+size_t rondo_allocation_size(const void *block);
+
+// Makes the calling thread run on one processor only. A negated errno if that can't be.
+int rondo_pin_thread(int processor);
+// Undoes that for a thread that was started by such a thread; nothing if none was ever pinned.
+void rondo_unpin_thread(void);
+// The n-th of the processors that the calling thread may run on, or -1.
+int rondo_nth_processor(int n);
 
 // The processors that this process may run on.
 int rondo_processor_count(void);

@@ -95,12 +95,14 @@ final class EpollDriver: KernelDriver {
         }
     }
 
-    deinit { unsafe events.deallocate() }
-
-    func close() {
-        Glibc.close(epoll)
+    /// A thread that is about to wake the loop holds it, and so the driver, but may come after `close()`: by then the
+    /// descriptor's number must not be a stranger's.
+    deinit {
+        unsafe events.deallocate()
         Glibc.close(wakeDescriptor)
     }
+
+    func close() { Glibc.close(epoll) }
 
     func wake() {
         // Only a counter at its limit of 2^64 − 2 could refuse.

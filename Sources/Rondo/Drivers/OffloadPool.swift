@@ -4,6 +4,7 @@
 import CRondo
 import Glibc
 import Synchronization
+import SystemPackage
 
 /// One blocking call on its way through the offload pool.
 @safe
@@ -61,24 +62,16 @@ package final class OffloadPool: @unchecked Sendable {
     private let submitted = Atomic<UInt>(0)
     /// Work taken off `submitted`, oldest first. Shared by the workers.
     private let queue = unsafe Lock<Unmanaged<OffloadWork>?>(nil)
-    private let semaphore: OpaquePointer
+    private let semaphore = ThreadSemaphore()
     /// Work that is queued or running.
     private let unfinished = Atomic<Int>(0)
     private let stopping = Atomic<Bool>(false)
-    private var threads: [pthread_t] = []
+    private var threads: [NativeThread] = []
     /// Sends finished work back to the loop; mostly called on a worker's thread, where only the inbox may be touched.
     /// Set once, before the first `submit`: a thread's start publishes it to the thread.
     package var deliver: (@Sendable (OffloadWork) -> Void)?
 
-    package init(threadLimit: Int) {
-        self.threadLimit = max(1, threadLimit)
-        unsafe semaphore = rondo_semaphore_create()
-    }
-
-    deinit {
-        // SAFETY: the threads that used it have been joined by close().
-        unsafe rondo_semaphore_destroy(semaphore)
-    }
+    package init(threadLimit: Int) { self.threadLimit = max(1, threadLimit) }
 
     /// How many calls are queued or running.
     package var depth: Int { unfinished.load(ordering: .relaxed) }
@@ -99,7 +92,7 @@ package final class OffloadPool: @unchecked Sendable {
             if done { break }
             newest = now
         }
-        unsafe rondo_semaphore_post(semaphore)
+        semaphore.signal()
     }
 
     /// Takes work back if no worker has begun it: it is delivered as cancelled. On the loop's thread.
@@ -110,36 +103,25 @@ package final class OffloadPool: @unchecked Sendable {
     /// Ends all threads, after what they are running, and waits for them. Queued work must have been cancelled.
     package func close() {
         stopping.store(true, ordering: .releasing)
-        for _ in threads { unsafe rondo_semaphore_post(semaphore) }
-        for thread in threads { pthread_join(thread, nil) }
+        for _ in threads { semaphore.signal() }
+        for thread in threads { thread.join() }
         threads.removeAll()
         while let work = takeNext() { require(work.isCancelled, "the offload pool closed with work in its queue") }
     }
 
     private func startThread() {
-        var thread = pthread_t()
-        // SAFETY: the thread holds the reference that is passed here, and gives it up when it ends.
-        let argument = unsafe Unmanaged.passRetained(self).toOpaque()
-        let answer = unsafe pthread_create(
-            &thread, nil,
-            { argument in
-                let pool = unsafe Unmanaged<OffloadPool>.fromOpaque(argument!).takeRetainedValue()
-                unsafe rondo_name_thread("rondo-offload")
-                pool.work()
-                return nil
-            }, argument)
-        if answer == 0 {
-            threads.append(thread)
-        } else {
-            unsafe Unmanaged<OffloadPool>.fromOpaque(argument).release()
-            require(!threads.isEmpty, "no thread for the offload pool: errno \(answer) (check ulimit -u)")
+        do throws(Errno) {
+            threads.append(try NativeThread("rondo-offload") { [self] in work() })
+        } catch {
+            require(!threads.isEmpty, "no thread for the offload pool: \(error) (check ulimit -u)")
         }
     }
 
     /// A worker's life.
     private func work() {
+        rondo_unpin_thread()
         while true {
-            unsafe rondo_semaphore_wait(semaphore)
+            semaphore.wait()
             guard let work = takeNext() else {
                 if stopping.load(ordering: .acquiring) { return }
                 continue

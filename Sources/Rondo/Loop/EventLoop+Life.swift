@@ -7,7 +7,8 @@ import Synchronization
 extension EventLoop {
     /// Makes this loop the executor of the whole process.
     func takeOverProgram() {
-        isProgramLoop = true
+        for loop in group?.loops ?? [self] { loop.isProgramLoop = true }
+        isAlone = group == nil
         takeOver(with: self)
     }
 
@@ -16,6 +17,17 @@ extension EventLoop {
     package var isOnOwnThread: Bool {
         // SAFETY: only the address is looked at.
         unsafe rondo_current_loop() == Unmanaged.passUnretained(self).toOpaque()
+    }
+
+    /// Whether an async function of the loop's objects may run where it is called, to its end: on the loop's thread,
+    /// and in no actor that another thread could enter while the function waits, and go on with it there.
+    @inline(__always)
+    var isHome: Bool { isOnOwnThread && (isAlone || !isInForeignActor) }
+
+    private var isInForeignActor: Bool {
+        let actor = rondo_current_actor()
+        // SAFETY: only the address is looked at.
+        return unsafe actor != 0 && actor != UInt(bitPattern: Unmanaged.passUnretained(serialFace).toOpaque())
     }
 
     /// Makes the calling thread the loop's.
@@ -38,13 +50,14 @@ extension EventLoop {
     /// own executor.
     func close() {
         isShuttingDown = true
+        group?.noteBusy(number)
         for id in pending.unfinished { cancel(id) }
         for callback in timers.callbacks { callback.loopShutsDown() }
         feedStarved()
         // A task that does nothing but yield would keep the loop for ever; one whose operation has just ended cleans
         // up.
         var idleTurns = 0
-        while pending.count > 0 || (!scheduler.isEmpty && idleTurns < 100) {
+        while pending.count > 0 || (hasReadyJobs && idleTurns < 100) {
             idleTurns = pending.count > 0 ? 0 : idleTurns + 1
             turn()
         }
@@ -68,8 +81,11 @@ extension EventLoop {
         sharedTaskFace.withLock { $0 = nil }
         faces = nil
         rondo_set_current_loop(nil)
-        while let job = scheduler.pop() { afterLife.enqueue(job, of: self) }
+        while let job = scheduler.pop() ?? movable?.take() { afterLife.enqueue(job, of: self) }
+        group = nil
     }
+
+    private var hasReadyJobs: Bool { !scheduler.isEmpty || (movable?.count ?? 0) > 0 }
 
     /// The face for tasks.
     @inline(__always)

@@ -2,6 +2,7 @@
 
 import CRondo
 import Glibc
+import SystemPackage
 
 extension EventLoop {
     /// The loop of the calling thread, if it has one.
@@ -104,7 +105,7 @@ extension EventLoop {
     package func onLoop<Value: Sendable, Failure: Error>(
         _ body: @Sendable () async throws(Failure) -> Value
     ) async throws(Failure) -> Value {
-        if isOnOwnThread { return try await body() }
+        if isHome { return try await body() }
         return try await hop(body)
     }
 
@@ -150,7 +151,12 @@ extension EventLoop {
 
     /// Starts a task on this loop, with the caller's priority and task-local values.
     func startTask(_ body: sending @escaping () async -> Void) -> Task<Void, Never> {
-        if isProgramLoop { return Task { await body() } }
+        if isProgramLoop {
+            // What the task works on belongs to this loop: another of the group must not take it.
+            startsOwnTask = true
+            defer { startsOwnTask = false }
+            return Task { await body() }
+        }
         return Task(executorPreference: taskFace) { await body() }
     }
 
@@ -172,12 +178,11 @@ public func withEventLoop<Value: Sendable>(
     let outcome = Outcome<Value>()
     // SAFETY: the closure was sent to this function, which sends it on to the one thread that calls it.
     nonisolated(unsafe) let body = body
-    outcome.thread = { () throws in
-        try EventLoop.run(configuration: configuration) { try await unsafe body(EventLoop.current!) }
-    }
     await unsafe withUnsafeContinuation { continuation in
         unsafe outcome.waiter = continuation
-        outcome.startThread()
+        outcome.run(on: "rondo-loop") {
+            try EventLoop.run(configuration: configuration) { try await unsafe body(EventLoop.current!) }
+        }
     }
     return try outcome.result!.get()
 }
@@ -185,39 +190,28 @@ public func withEventLoop<Value: Sendable>(
 /// Where the result of a loop's main function is put for whoever started the loop.
 @safe
 private final class Outcome<Value: Sendable>: @unchecked Sendable {
-    // SAFETY: written before the loop's thread starts or on it, read after the loop has ended.
+    // SAFETY: written before the loop's thread starts or on it, read after the loop has ended. The waiter is resumed
+    // once, at the end of the one thread.
     var result: Result<Value, any Error>?
-    var thread: (() throws -> Value)?
     var waiter: UnsafeContinuation<Void, Never>?
 
-    /// Runs `thread` on a new thread, and then resumes `waiter`.
-    func startThread() {
-        var thread = pthread_t()
-        // SAFETY: the thread takes over the reference that is passed here.
-        let argument = unsafe Unmanaged.passRetained(self as AnyObject).toOpaque()
-        let answer = unsafe pthread_create(
-            &thread, nil,
-            { argument in
-                let outcome = unsafe Unmanaged<AnyObject>.fromOpaque(argument!).takeRetainedValue()
-                unsafe rondo_name_thread("rondo-loop")
-                (outcome as? any LoopThreadMain)?.main()
-                return nil
-            }, argument)
-        require(answer == 0, "no thread for an event loop: errno \(answer) (check ulimit -u)")
-        pthread_detach(thread)
+    /// Runs `main` on a new thread, and then resumes `waiter`.
+    func run(on thread: String, _ main: sending @escaping () throws -> Value) {
+        do throws(Errno) {
+            let thread = try NativeThread(thread) { [self] in
+                result = Result { try main() }
+                end()
+            }
+            thread.detach()
+        } catch {
+            result = .failure(IOError("start", "a thread for an event loop", .system(error)))
+            end()
+        }
     }
-}
 
-/// A loop's thread, without its generic type.
-private protocol LoopThreadMain { func main() }
-
-extension Outcome: LoopThreadMain {
-    func main() {
-        result = Result { try thread!() }
-        // SAFETY: resumed once, as this function runs once.
+    private func end() {
         let waiter = unsafe waiter
         unsafe self.waiter = nil
-        thread = nil
         unsafe waiter?.resume()
     }
 }

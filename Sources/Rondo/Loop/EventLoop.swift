@@ -46,6 +46,8 @@ public final class EventLoop: @unchecked Sendable {
 
     /// Whether it is the executor of the whole process.
     var isProgramLoop = false
+    /// Whether it is the only one: then every task and every actor of the process runs on the loop's thread.
+    var isAlone = false
 
     /// The time at which this turn's wait ended.
     private(set) var turnStart: UInt64
@@ -59,7 +61,7 @@ public final class EventLoop: @unchecked Sendable {
     private var yielded: UnsafeContinuation<Void, Never>?
     private let moreYielded = unsafe Backlog<UnsafeContinuation<Void, Never>>()
     /// Wake-up jobs of sleeps that have ended early. The task that slept is ready, so the loop does not wait now.
-    private let endedSleeps = Backlog<UnownedJob>()
+    let endedSleeps = Backlog<UnownedJob>()
     /// Who waits for a receive buffer to become free.
     let starved = Backlog<any BufferWaiter>()
     /// Completions that are being passed on; room for `arrivedCapacity`.
@@ -69,7 +71,7 @@ public final class EventLoop: @unchecked Sendable {
     private var arrivedRange = 0..<0
     private(set) var counters = LoopStatistics()
     /// Whether the runtime's layout of jobs has been looked at.
-    private var isLayoutVerified = false
+    var isLayoutVerified = false
 
     /// Where events are noted, if anybody looks.
     package var events: EventRing? {
@@ -77,7 +79,29 @@ public final class EventLoop: @unchecked Sendable {
         set { eventRing = newValue }
     }
     // Not open to other modules, so that the compiler can prove its accesses exclusive and leave the checks out.
-    private var eventRing: EventRing?
+    var eventRing: EventRing?
+
+    /// The loops that it shares tasks with, if there are any; they outlive this one's last turn.
+    @inline(__always)
+    var group: LoopGroup? {
+        get { unsafe groupReference }
+        set { unsafe groupReference = newValue }
+    }
+    // Not counted: every job asks. SAFETY: who runs the loops keeps the group until all of them have closed.
+    private unowned(unsafe) var groupReference: LoopGroup?
+    /// Whether it ever had any. For any thread.
+    private(set) var isInGroup = false
+    /// Its place among them.
+    private(set) var number = 0
+    /// Ready jobs that the others may take.
+    private(set) var movable: MovableJobs?
+    /// Whether the task that is being made is to stay on this loop.
+    var startsOwnTask = false
+    /// Jobs that it has taken from others.
+    var jobsTaken: UInt64 = 0
+    /// How busy it was when its last turn ended: ready jobs, and below 2^32 pending operations. For other threads.
+    private let sharedLoad = Atomic<UInt64>(0)
+    var load: UInt64 { sharedLoad.load(ordering: .relaxed) }
 
     /// The faces that the runtime sees. They hold the loop, so the loop lets go of them when it closes.
     var faces: (tasks: LoopExecutor, serial: LoopSerialExecutor)?
@@ -110,6 +134,14 @@ public final class EventLoop: @unchecked Sendable {
     }
 
     deinit { unsafe arrived.deallocate() }
+
+    /// Makes it one of several loops. Before it runs.
+    func join(_ group: LoopGroup, as number: Int) {
+        self.group = group
+        self.number = number
+        isInGroup = true
+        movable = MovableJobs()
+    }
 
     // MARK: The turn
 
@@ -166,6 +198,7 @@ public final class EventLoop: @unchecked Sendable {
     @inline(__always)
     private func runBatch() {
         let executor = unsafe taskFace.asUnownedTaskExecutor()
+        if let group { return unsafe runBatch(in: group, executor) }
         var left = configuration.batchJobs
         while left > 0, let job = scheduler.pop() {
             operationsLeft = configuration.operationBudget
@@ -178,6 +211,28 @@ public final class EventLoop: @unchecked Sendable {
         counters.jobs &+= UInt64(configuration.batchJobs &- left)
     }
 
+    /// `runBatch()` where other loops take part.
+    private func runBatch(in group: LoopGroup, _ ownExecutor: UnownedTaskExecutor) {
+        let executor = unsafe group.asUnownedTaskExecutor()
+        var left = configuration.batchJobs
+        while left > 0, let job = nextOfGroup(left) {
+            operationsLeft = configuration.operationBudget
+            sliceStart = 0
+            unsafe job.runSynchronously(on: JobReference(job).isPinned ? ownExecutor : executor)
+            if unsafe yielded != nil { resumeYielded() }
+            left &-= 1
+            if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
+        }
+        counters.jobs &+= UInt64(configuration.batchJobs &- left)
+    }
+
+    /// The next job: of those that others may take one in eight at least.
+    @inline(__always)
+    private func nextOfGroup(_ left: Int) -> UnownedJob? {
+        if scheduler.isEmpty || left & 7 == 0, let movable, movable.count > 0, let job = movable.take() { return job }
+        return scheduler.pop()
+    }
+
     /// Hands over new operations and waits in one call: not at all if a job is ready, else until the next deadline.
     @inline(__always)
     private func submitAndWait() {
@@ -185,13 +240,22 @@ public final class EventLoop: @unchecked Sendable {
         counters.busyNanoseconds &+= workEnd &- turnStart
         counters.lag.record(workEnd &- turnStart)
         let mayWait = !stopRequested.load(ordering: .relaxed) && (!isShuttingDown || pending.count > 0)
-        if scheduler.isEmpty, mayWait, timers.earliest > workEnd, inbox.prepareToSleep() {
+        if scheduler.isEmpty, mayWait, timers.earliest > workEnd, !findsWork(), inbox.prepareToSleep() {
             driver.wait(until: timers.earliest)
             inbox.wakeUp()
         } else {
             driver.wait(until: 0)
         }
+        group?.noteBusy(number)
         turnStart = driver.now
+    }
+
+    /// Whether other loops have jobs for this one, which would wait else.
+    @inline(__always)
+    private func findsWork() -> Bool {
+        guard let group, !isShuttingDown else { return false }
+        group.noteIdle(number)
+        return movable?.count != 0 || group.takeJobs(for: self)
     }
 
     /// Resumes whoever waited for what has completed.
@@ -217,7 +281,16 @@ public final class EventLoop: @unchecked Sendable {
 
     /// Counts the turn.
     @inline(__always)
-    private func account() { counters.turns &+= 1 }
+    private func account() {
+        counters.turns &+= 1
+        if let group { accountForGroup(group) }
+    }
+
+    private func accountForGroup(_ group: LoopGroup) {
+        let readyJobs = scheduler.count &+ (movable?.count ?? 0)
+        sharedLoad.store(UInt64(readyJobs) << 32 | UInt64(pending.count), ordering: .relaxed)
+        shareBacklog(group)
+    }
 
     /// `run()` with an eye on each job.
     private func runObserved() {
@@ -235,85 +308,6 @@ public final class EventLoop: @unchecked Sendable {
             if driver.now &- turnStart > batchNanoseconds { break }
         }
         counters.jobs &+= UInt64(configuration.batchJobs &- left)
-    }
-
-    // MARK: Jobs come in
-
-    /// From any thread: the runtime wants `job` to run.
-    @inline(__always)
-    func enqueue(_ job: UnownedJob) {
-        if isOnOwnThread { makeReady(job) } else { enqueueFromOutside(job) }
-    }
-
-    private func enqueueFromOutside(_ job: UnownedJob) {
-        switch inbox.push(job) {
-        case .pushed: break
-        case .pushedAndMustWake: driver.wake()
-        case .closed: afterLife.enqueue(job, of: self)
-        }
-    }
-
-    /// From any thread: the runtime wants `job` to run after a while, because the current task goes to sleep.
-    func enqueue(_ job: UnownedJob, afterNanoseconds delay: UInt64) {
-        guard isOnOwnThread else {
-            let isTold = tell(.perform { [unowned self] in addSleep(job, delay: delay, sleeper: nil) })
-            if !isTold { LoopExecutor.moveSleep(job, nanoseconds: delay) }
-            return
-        }
-        addSleep(job, delay: delay, sleeper: currentTaskReference())
-    }
-
-    private func addSleep(_ job: UnownedJob, delay: UInt64, sleeper: JobReference?) {
-        let (deadline, overflow) = driver.now.addingReportingOverflow(delay)
-        let timer = timers.add(deadline: overflow ? .max - 1 : deadline, target: .job(job), sleeper: sleeper)
-        sleeper?.timerNote = timer &+ 1
-    }
-
-    /// Puts a job into the ready queue.
-    @inline(__always)
-    func makeReady(_ job: UnownedJob) {
-        if !isLayoutVerified {
-            LoopExecutor.verifyJobLayout(job)
-            isLayoutVerified = true
-        }
-        let reference = JobReference(job)
-        let note = reference.timerNote
-        if note != 0 {
-            reference.timerNote = 0
-            if timers.isSet(note &- 1, sleeper: reference) { endSleepEarly(note &- 1) }
-        }
-        if eventRing != nil { eventRing?.record(.ready, job: reference.bits, time: driver.now) }
-        scheduler.push(job)
-    }
-
-    /// A task that sleeps became ready before its time: it was cancelled. Its wake-up job runs in this turn, finds
-    /// that nobody waits, and frees itself; else it would stay until the deadline.
-    private func endSleepEarly(_ timer: TimerWheel.Index) {
-        if case .job(let job) = timers.remove(timer) { endedSleeps.append(job) }
-    }
-
-    func runEndedSleeps() {
-        endedSleeps.drain { LoopExecutor.runWakeUp($0) }
-    }
-
-    /// From any thread: a message for the loop.
-    ///
-    /// - Returns: false if the loop is closed: then the message is dropped.
-    @discardableResult
-    func tell(_ content: sending InboxMessage.Content) -> Bool {
-        let outcome = inbox.push(content)
-        if outcome == .pushedAndMustWake { driver.wake() }
-        return outcome != .closed
-    }
-
-    func receive(_ message: InboxMessage) {
-        switch message.content {
-        case .offloaded(let work):
-            pending.finish(Completion(operation: work.operation, result: work.result))
-        case .cancel(let id): cancel(id)
-        case .release(let slice): release(slice)
-        case .perform(let body): body()
-        }
     }
 
     // MARK: Operations

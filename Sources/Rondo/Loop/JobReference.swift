@@ -64,14 +64,67 @@ struct JobReference {
         nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.privateWords, as: UInt.self) }
     }
 
-    /// The slot of the timer that the job's task sleeps on. It may be a left-over of anything: the timer must confirm
-    /// that it is this task's.
+    /// The timer that the job's task sleeps on. It may be a left-over of anything: the timer must confirm that it is
+    /// this task's.
     @inline(__always)
-    var timerNote: UInt32 {
+    var timerNote: TimerNote {
         // SAFETY: every job is 64 bytes at least, and any value of the note does no harm.
-        get { unsafe address.load(fromByteOffset: Self.reservedWord, as: UInt32.self) }
-        nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.reservedWord, as: UInt32.self) }
+        get { unsafe TimerNote(rawValue: address.load(fromByteOffset: Self.reservedWord, as: UInt64.self)) }
+        nonmutating set {
+            unsafe address.storeBytes(of: newValue.rawValue, toByteOffset: Self.reservedWord, as: UInt64.self)
+        }
     }
+
+    /// Whether the job belongs to this loop, and to no other of its group. In a group each enqueue says so.
+    @inline(__always)
+    var isPinned: Bool {
+        // SAFETY: the second of the executor's words, which is the loop's from `enqueue` until the job runs.
+        get { unsafe address.load(fromByteOffset: Self.privateWords + 8, as: UInt.self) != 0 }
+        nonmutating set {
+            unsafe address.storeBytes(of: newValue ? 1 : 0, toByteOffset: Self.privateWords + 8, as: UInt.self)
+        }
+    }
+
+    /// Whether another loop may run it: a task that waits in its outermost function, or has not begun. Then it waits in
+    /// no function of Rondo's, all of which count on their loop's thread.
+    ///
+    /// That function's frame stands in the task's own block of memory, all others stand elsewhere. An `async let` has
+    /// no block of its own, so it can't be told and stays.
+    var isMovable: Bool {
+        // SAFETY: LoopGroup has verified the runtime's layout: each job has these words; a task that is no
+        // `async let` was allocated as a block.
+        let flags = unsafe address.load(fromByteOffset: Self.flagsWord, as: UInt32.self)
+        guard flags & Self.kindMask == 0, flags & Self.asyncLet == 0 else { return false }
+        let context = unsafe address.load(fromByteOffset: Self.resumeContext, as: UInt.self)
+        return unsafe context > bits && context &- bits < UInt(rondo_allocation_size(address))
+    }
+
+    private static let flagsWord = 32
+    /// The kind of job; 0 is a task.
+    private static let kindMask: UInt32 = 0xff
+    private static let asyncLet: UInt32 = 1 << 28
+}
+
+/// Names a timer in a word of a task: its index, its generation, and the loop that it is set on. All bits zero is none.
+struct TimerNote: RawRepresentable, Equatable, Sendable {
+    let rawValue: UInt64
+
+    static let none = TimerNote(rawValue: 0)
+
+    @inline(__always)
+    init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    @inline(__always)
+    init(timer: UInt32, generation: UInt16, loop: Int) {
+        rawValue = UInt64(timer &+ 1) | UInt64(generation) << 32 | UInt64(UInt16(truncatingIfNeeded: loop)) << 48
+    }
+
+    @inline(__always)
+    var timer: UInt32 { UInt32(truncatingIfNeeded: rawValue) &- 1 }
+    @inline(__always)
+    var generation: UInt16 { UInt16(truncatingIfNeeded: rawValue >> 32) }
+    @inline(__always)
+    var loop: UInt16 { UInt16(truncatingIfNeeded: rawValue >> 48) }
 }
 
 /// The task that runs on this thread now, as a job; nil outside of tasks.

@@ -3,6 +3,7 @@
 //
 // One class with both conformances would cost a hop for each call; so there are two, and the loop behind them.
 
+import CRondo
 @_spi(ExperimentalCustomExecutors) @_spi(ExperimentalScheduling) import _Concurrency
 
 /// The face for tasks: jobs come in here, from any thread.
@@ -12,7 +13,7 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
     init(_ loop: EventLoop) { self.loop = loop }
 
     @inline(__always)
-    func enqueue(_ job: consuming ExecutorJob) { loop.enqueue(UnownedJob(job)) }
+    func enqueue(_ job: consuming ExecutorJob) { loop.enqueuePinned(UnownedJob(job)) }
 
     /// Runs a job outside of a loop's turn.
     func run(_ job: UnownedJob) {
@@ -34,7 +35,7 @@ final class LoopExecutor: TaskExecutor, SchedulingExecutor {
         guard let delay = delay as? Duration else {
             return enqueue(job, at: clock.now.advanced(by: delay), tolerance: tolerance, clock: clock)
         }
-        loop.enqueue(UnownedJob(job), afterNanoseconds: delay.nanosecondsRoundedUp)
+        loop.enqueue(UnownedJob(job), afterNanoseconds: delay.signedNanoseconds)
     }
 }
 
@@ -67,7 +68,7 @@ final class LoopSerialExecutor: SerialExecutor, MainExecutor {
     init(_ loop: EventLoop) { self.loop = loop }
 
     @inline(__always)
-    func enqueue(_ job: consuming ExecutorJob) { loop.enqueue(UnownedJob(job)) }
+    func enqueue(_ job: consuming ExecutorJob) { loop.enqueuePinned(UnownedJob(job)) }
 
     func checkIsolated() {
         require(loop.isOnOwnThread, "code that belongs to this event loop ran on another thread")
@@ -80,22 +81,56 @@ final class LoopSerialExecutor: SerialExecutor, MainExecutor {
     func stop() { loop.stop() }
 }
 
-/// Nanoseconds from now until `instant`, rounded up; 0 if it is past.
+// Several loops have one face for tasks: jobs come in here from any thread, and become ready on that thread's loop.
+extension LoopGroup: TaskExecutor, SchedulingExecutor {
+    @inline(__always)
+    func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        // SAFETY: only asked whether there is one.
+        if let loop = currentLoop, unsafe rondo_thread_place() == nil { return loop.enqueueInGroup(job, self) }
+        JobReference(job).isPinned = false
+        (placeOfNewTask ?? loopForOutsiders).enqueue(job)
+    }
+
+    func enqueue<C: Clock>(
+        _ job: consuming ExecutorJob, at instant: C.Instant, tolerance: C.Duration?, clock: C
+    ) {
+        let delay = nanoseconds(from: clock, until: instant)
+        (currentLoop ?? loopForOutsiders).enqueue(UnownedJob(job), afterNanoseconds: delay)
+    }
+
+    func enqueue<C: Clock>(
+        _ job: consuming ExecutorJob, after delay: C.Duration, tolerance: C.Duration?, clock: C
+    ) {
+        guard let delay = delay as? Duration else {
+            return enqueue(job, at: clock.now.advanced(by: delay), tolerance: tolerance, clock: clock)
+        }
+        (currentLoop ?? loopForOutsiders).enqueue(UnownedJob(job), afterNanoseconds: delay.signedNanoseconds)
+    }
+}
+
+/// Nanoseconds from now until `instant`; negative if it is past.
 @inline(__always)
-private func nanoseconds<C: Clock>(from clock: C, until instant: C.Instant) -> UInt64 {
+private func nanoseconds<C: Clock>(from clock: C, until instant: C.Instant) -> Int64 {
     if C.self == ContinuousClock.self {
         // SAFETY: the types are the same, as was just asked.
         let instant = unsafe unsafeBitCast(instant, to: ContinuousClock.Instant.self)
-        return ContinuousClock.now.duration(to: instant).nanosecondsRoundedUp
+        return ContinuousClock.now.duration(to: instant).signedNanoseconds
     }
     let duration = clock.now.duration(to: instant)
     guard let duration = duration as? Duration else {
         crash("Task.sleep on \(C.self): Rondo's loop understands clocks whose Duration is Swift.Duration")
     }
-    return duration.nanosecondsRoundedUp
+    return duration.signedNanoseconds
 }
 
 extension Duration {
+    /// Whole nanoseconds, rounded away from zero, within 292 years before and after.
+    @inline(__always)
+    fileprivate var signedNanoseconds: Int64 {
+        self < .zero ? -Int64((.zero - self).nanosecondsRoundedUp) : Int64(nanosecondsRoundedUp)
+    }
+
     /// Whole nanoseconds, rounded up, within 0 and 292 years.
     package var nanosecondsRoundedUp: UInt64 {
         let attosecondsPerNanosecond: Int128 = 1_000_000_000
@@ -127,7 +162,7 @@ extension LoopExecutor {
 
 /// The loop that all of the process runs on.
 // SAFETY: written once, by `takeOver`, before other threads exist.
-nonisolated(unsafe) private var programFaces: (main: LoopSerialExecutor, tasks: LoopExecutor)?
+nonisolated(unsafe) private var programFaces: (main: LoopSerialExecutor, tasks: any TaskExecutor)?
 
 private struct ProgramExecutors: ExecutorFactory {
     // SAFETY: the runtime asks during takeOver, which has just written them.
@@ -141,6 +176,6 @@ private struct ProgramExecutors: ExecutorFactory {
 func takeOver(with loop: EventLoop) {
     // SAFETY: once, before other threads exist.
     require(unsafe programFaces == nil, "a process has one RondoProgram")
-    unsafe programFaces = (loop.serialFace, loop.taskFace)
+    unsafe programFaces = (loop.serialFace, loop.group ?? loop.taskFace)
     _createExecutors(factory: ProgramExecutors.self)
 }

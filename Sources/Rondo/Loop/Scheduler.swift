@@ -106,6 +106,35 @@ final class Scheduler {
         return lastLowerClass
     }
 
+    /// Removes jobs that `isTaken` wants, the oldest of each class first.
+    ///
+    /// - Parameter limit: the most to remove; twice as many are asked about at most.
+    /// - Returns: how many were removed.
+    func remove(limit: Int, where isTaken: (UnownedJob) -> Bool) -> Int {
+        var removed = 0
+        var asked = 0
+        for priorityClass in 0..<Self.classCount {
+            // SAFETY: as in push; the walk ends at the list's end.
+            let queue = unsafe queues + priorityClass
+            var previous: JobReference?
+            var next = unsafe queue.pointee.head
+            while removed < limit, asked < 2 * limit, let reference = JobReference(bits: next) {
+                next = reference.next
+                asked += 1
+                if !isTaken(reference.job) {
+                    previous = reference
+                    continue
+                }
+                if let previous { previous.next = next } else { unsafe queue.pointee.head = next }
+                if next == 0 { unsafe queue.pointee.tail = previous?.bits ?? 0 }
+                removed += 1
+            }
+            if unsafe queue.pointee.head == 0 { occupied &= ~(1 << UInt32(priorityClass)) }
+        }
+        count &-= removed
+        return removed
+    }
+
     /// Takes the job of a class that the tie-break names.
     private func popAny(of priorityClass: Int) -> UnownedJob? {
         // SAFETY: as in push; the walk ends at the list's end at the latest.

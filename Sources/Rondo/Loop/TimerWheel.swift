@@ -40,6 +40,8 @@ final class TimerWheel {
         var previous: Index
         /// Level × 64 + digit, or `freeSlot`.
         var slot: UInt16
+        /// How many timers have had this node before.
+        var generation: UInt16
     }
     private static let freeSlot = UInt16.max
     /// In `due`.
@@ -127,13 +129,20 @@ final class TimerWheel {
         return takeTarget(index)
     }
 
-    /// Whether this timer is set and `task` sleeps on it. Any index may be asked about.
+    /// Whether this timer is set and `task` sleeps on it. Any index and any generation may be asked about.
     @inline(__always)
-    func isSet(_ index: Index, sleeper task: JobReference) -> Bool {
+    func isSet(_ index: Index, generation: UInt16, sleeper task: JobReference) -> Bool {
         guard unsafe Int(index) < chunks.count << Int(Self.chunkBits) else { return false }
         // SAFETY: the index is within the chunks.
         let node = unsafe pointer(index)
-        return unsafe node.pointee.sleeper == task.bits
+        return unsafe node.pointee.sleeper == task.bits && node.pointee.generation == generation
+    }
+
+    /// Tells a timer from others that have the same index at another time.
+    @inline(__always)
+    func generation(of index: Index) -> UInt16 {
+        // SAFETY: the caller's timer is set, so the index is within the chunks.
+        unsafe pointer(index).pointee.generation
     }
 
     /// Moves the wheel's time on and fires what is due, earliest first; equals in the order in which they were set.
@@ -378,6 +387,7 @@ final class TimerWheel {
     private func recycle(_ index: Index) {
         let node = unsafe pointer(index)
         unsafe node.pointee.slot = Self.freeSlot
+        unsafe node.pointee.generation &+= 1
         unsafe node.pointee.next = firstFree
         firstFree = index
     }
@@ -401,7 +411,8 @@ final class TimerWheel {
             let next = offset + 1 == Self.chunkSize ? Self.none : base + Index(offset) + 1
             unsafe (chunk + offset).initialize(
                 to: Node(
-                    deadline: 0, target: 0, sleeper: 0, next: next, previous: Self.none, slot: Self.freeSlot))
+                    deadline: 0, target: 0, sleeper: 0, next: next, previous: Self.none, slot: Self.freeSlot,
+                    generation: 0))
         }
         unsafe chunks = chunks + [chunk]
         firstFree = base

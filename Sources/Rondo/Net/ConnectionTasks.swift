@@ -8,7 +8,7 @@ final class ConnectionTasks: @unchecked Sendable {
     // SAFETY: other threads only pass the reference on, back to the loop's thread. The waiter is taken out of its
     // property before it is resumed.
 
-    private let loop: EventLoop
+    let loop: EventLoop
     private var tasks: [Task<Void, Never>?] = []
     private var freeSlots: [Int] = []
     private(set) var count = 0
@@ -27,6 +27,20 @@ final class ConnectionTasks: @unchecked Sendable {
         tasks[slot] = loop.startTask {
             await unsafe body()
             await loop.onLoop { self.end(slot) }
+        }
+    }
+
+    /// Runs `handler` for a new connection, in a task of its own, and closes the connection when it has ended.
+    func serve(_ descriptor: Descriptor, _ handler: @escaping @Sendable (TCPStream) async throws -> Void) {
+        let stream = TCPStream(descriptor, loop: loop)
+        let logger = loop.configuration.logger
+        start {
+            do {
+                try await stream.whileOwned { try await handler(stream) }
+            } catch {
+                logger.debug("a connection ended: \(error)")
+            }
+            await stream.close()
         }
     }
 

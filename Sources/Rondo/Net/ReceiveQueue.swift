@@ -34,6 +34,7 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
     /// The next slice of at most `limit` bytes, if one has arrived.
     @inline(__always)
     func next(upTo limit: Int = .max) -> BufferSlice? {
+        assert(loop.isOnOwnThread || loop.isClosed, "a stream is read on another thread than its loop's")
         guard let slice = first else { return nil }
         if Int(slice.count) > limit { return split(slice, at: limit) }
         unreadBytes &-= slice.count

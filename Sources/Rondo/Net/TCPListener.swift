@@ -63,15 +63,18 @@ public final class TCPListener: @unchecked Sendable {
     /// While the process has no file descriptor left, this waits and tries again, and new connections wait in the
     /// kernel's queue; the loop's logger is told. If the task is cancelled it throws, and no connection is lost.
     public func accept() async throws(IOError) -> TCPStream {
-        try await loop.onLoop { () async throws(IOError) in
-            if loop.spendOperation() { await loop.yieldInTurn() }
-            while true {
-                if isClosed { throw error(.closed) }
-                if let descriptor = queue.next() { return TCPStream(descriptor, loop: loop) }
-                if let code = queue.failure { throw error(IOError.cause(ofAnswer: -code)) }
-                if queue.hasWaiter { throw error(.busy) }
-                if await !queue.wait() { throw error(.cancelled) }
-            }
+        try await loop.onLoop { () async throws(IOError) in TCPStream(try await nextDescriptor(), loop: loop) }
+    }
+
+    /// The socket of the next connection. On the loop's thread.
+    func nextDescriptor() async throws(IOError) -> Descriptor {
+        if loop.spendOperation() { await loop.yieldInTurn() }
+        while true {
+            if isClosed { throw error(.closed) }
+            if let descriptor = queue.next() { return descriptor }
+            if let code = queue.failure { throw error(IOError.cause(ofAnswer: -code)) }
+            if queue.hasWaiter { throw error(.busy) }
+            if await !queue.wait() { throw error(.cancelled) }
         }
     }
 
@@ -85,19 +88,8 @@ public final class TCPListener: @unchecked Sendable {
     public func serve(_ handler: @escaping @Sendable (TCPStream) async throws -> Void) async throws(IOError) {
         try await loop.onLoop { () async throws(IOError) in
             let connections = ConnectionTasks(loop: loop)
-            let logger = loop.configuration.logger
             do throws(IOError) {
-                while true {
-                    let stream = try await accept()
-                    connections.start {
-                        do {
-                            try await stream.whileOwned { try await handler(stream) }
-                        } catch {
-                            logger.debug("a connection ended: \(error)")
-                        }
-                        await stream.close()
-                    }
-                }
+                while true { connections.serve(try await nextDescriptor(), handler) }
             } catch {
                 connections.cancelAll()
                 await connections.waitForAll()

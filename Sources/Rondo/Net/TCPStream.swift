@@ -98,7 +98,7 @@ public final class TCPStream: @unchecked Sendable {
     /// - Returns: the bytes, or nil at the end of the stream (the peer sends no more).
     public func read(upTo limit: Int = .max) async throws(IOError) -> ByteChunk? {
         let slice =
-            loop.isOnOwnThread ? try await nextSlice(limit) : try await nextSliceFromElsewhere(limit)
+            loop.isHome ? try await nextSlice(limit) : try await nextSliceFromElsewhere(limit)
         guard let slice else { return nil }
         return ByteChunk(slice, loop: loop)
     }
@@ -203,7 +203,7 @@ public final class TCPStream: @unchecked Sendable {
 
     @inline(__always)
     private func send(_ start: UnsafeRawPointer, count: Int) async throws(IOError) {
-        guard loop.isOnOwnThread else {
+        guard loop.isHome else {
             nonisolated(unsafe) let start = unsafe start
             return try await loop.onLoop { () async throws(IOError) in
                 try await unsafe self.sendOnLoop(start, count: count)
@@ -277,7 +277,8 @@ public final class TCPStream: @unchecked Sendable {
     // MARK: Belonging to a task
 
     /// Runs `body`, whose task this stream belongs to meanwhile: one note of cancellation serves all waits of that task
-    /// for this stream. A note for each wait would be a sixth of an echo server's instructions. On the loop's thread.
+    /// for this stream. A note for each wait would be a sixth of an echo server's instructions. Begins on the loop's
+    /// thread; where `body` ends is its affair.
     func whileOwned(_ body: () async throws -> Void) async throws {
         let task = rondo_current_task()
         received.beginOwning(by: task)
@@ -286,12 +287,14 @@ public final class TCPStream: @unchecked Sendable {
         let cancellation = unsafe rondo_cancellation_begin(
             { stream, _ in unsafe TCPStream.noteOwnerCancellation(stream) },
             Unmanaged.passUnretained(self).toOpaque(), 0)
-        defer {
-            unsafe rondo_cancellation_end(cancellation)
+        var failure: (any Error)?
+        do { try await body() } catch { failure = error }
+        unsafe rondo_cancellation_end(cancellation)
+        await loop.onLoop {
             received.endOwning()
             sending.endOwning()
         }
-        try await body()
+        if let failure { throw failure }
     }
 
     /// From any thread: the task that this stream belongs to was cancelled.

@@ -22,6 +22,10 @@ public protocol RondoProgram: SendableMetatype {
     /// How the loop is to behave; asked once, at start.
     static var configuration: LoopConfiguration { get }
 
+    /// How many loops the program runs on; asked once, at start. One with ``configuration``, unless the program says
+    /// otherwise.
+    static var runtime: RuntimeConfiguration { get }
+
     /// The program.
     func run() async throws
 }
@@ -30,38 +34,59 @@ extension RondoProgram {
     /// The defaults.
     public static var configuration: LoopConfiguration { LoopConfiguration() }
 
-    /// Runs the program on a loop and ends the process.
+    /// One loop.
+    public static var runtime: RuntimeConfiguration { RuntimeConfiguration(loops: 1, loop: configuration) }
+
+    /// Runs the program on its loops and ends the process.
     public static func main() {
-        EventLoop.runProgram(configuration: configuration) { try await Self().run() }
+        Runtime.runProgram(runtime) { try await Self().run() }
     }
 }
 
 extension EventLoop {
     /// Makes an event loop the executor of the whole process, runs `body` on it, and ends the process.
     ///
-    /// What ``RondoProgram`` does, for programs whose `main` must do something first. Call it from `main`, before
-    /// anything has started a thread or a task. The exit status is 0, or 1 if `body` throws, which is then reported.
+    /// See ``Runtime/runProgram(_:_:)``.
     public static func runProgram(
         configuration: LoopConfiguration = LoopConfiguration(), _ body: sending @escaping () async throws -> Void
     ) -> Never {
+        Runtime.runProgram(RuntimeConfiguration(loops: 1, loop: configuration), body)
+    }
+}
+
+extension Runtime {
+    /// Makes event loops the executor of the whole process, runs `body` on them, and ends the process.
+    ///
+    /// What ``RondoProgram`` does, for programs whose `main` must do something first. Call it from `main`, before
+    /// anything has started a thread or a task. The exit status is 0, or 1 if `body` throws, which is then reported.
+    ///
+    /// `RONDO_LOOPS` in the environment overrides the number of loops: a number, or `all` for ``Processors/available``.
+    public static func runProgram(
+        _ configuration: RuntimeConfiguration, _ body: sending @escaping () async throws -> Void
+    ) -> Never {
         openStandardDescriptors()
-        let loop: EventLoop
+        let main: EventLoop
         do throws(IOError) {
-            loop = try EventLoop(configuration: configuration)
+            let configuration = try configuration.overridden(by: "RONDO_LOOPS")
+            // A write to a closed pipe or socket answers EPIPE; the signal would end the program without a word.
+            signal(SIGPIPE, SIG_IGN)
+            if configuration.loops == 1 {
+                main = try EventLoop(configuration: configuration.loop)
+                main.enterThread()
+                main.takeOverProgram()
+            } else {
+                main = try LoopThreads(configuration) { $0.takeOverProgram() }.main
+            }
         } catch {
             report(error)
             exit(1)
         }
-        // A write to a closed pipe or socket answers EPIPE; the signal would end the program without a word.
-        signal(SIGPIPE, SIG_IGN)
-        loop.enterThread()
-        loop.takeOverProgram()
         let outcome = ProgramOutcome()
         Task {
             do { try await body() } catch { outcome.error = error }
-            loop.stop()
+            main.stop()
         }
-        loop.runTurns()
+        main.runTurns()
         if let error = outcome.error {
             report(error)
             exit(1)

@@ -112,6 +112,8 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
         case .system(.noSpace): "free some space on that file system"
         case .system(.brokenPipe), .system(.connectionReset): "the peer closed the connection"
         case .system(.networkUnreachable), .system(.noRouteToHost): "check the network and its routes"
+        case .system(.resourceTemporarilyUnavailable) where operation == "start":
+            "check ulimit -u and the cgroup's pids.max"
         case .closed: "do not use it after close()"
         case .busy: "let one task read and one task write"
         case .unresolved: "check the spelling, and /etc/resolv.conf"

@@ -19,7 +19,7 @@ public func withTimeout<Value: Sendable>(
     _ limit: Duration, operation: sending @escaping @isolated(any) () async throws -> Value
 ) async throws -> Value {
     guard let loop = EventLoop.current else { return try await withSleepingTimeout(limit, operation: operation) }
-    let canceller = Canceller(loop)
+    let canceller = Canceller()
     // SAFETY: the closure was sent to this function, which sends it on to one child task.
     nonisolated(unsafe) let operation = operation
     return try await withThrowingTaskGroup(of: Value.self) { group in
@@ -77,15 +77,16 @@ private func withSleepingTimeout<Value: Sendable>(
 private final class Canceller: TimerCallback, @unchecked Sendable {
     // SAFETY: `task` is that of the child, which clears it before it ends. All belongs to the loop's thread; `hasFired`
     // is read by the parent task after the child has ended.
-    private let loop: EventLoop
     private var task: UnsafeCurrentTask?
     private var timer: TimerWheel.Index?
     private(set) var hasFired = false
-
-    init(_ loop: EventLoop) { self.loop = loop }
+    /// The loop that the child began on: of several, any may be.
+    private var loop: EventLoop?
 
     func start(_ limit: Duration, task: UnsafeCurrentTask) {
         unsafe self.task = task
+        let loop = EventLoop.required(for: "withTimeout")
+        self.loop = loop
         let (deadline, overflow) = loop.driver.now.addingReportingOverflow(limit.nanosecondsRoundedUp)
         timer = loop.timers.add(deadline: overflow ? .max - 1 : deadline, target: .callback(self))
     }
@@ -98,7 +99,7 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
 
     override func loopCloses(nanosecondsLeft: UInt64) {
         timer = nil
-        loop.detach { [self] in
+        loop?.detach { [self] in
             try? await Task.sleep(for: .nanoseconds(Int64(clamping: nanosecondsLeft)))
             if unsafe task != nil { fire() }
         }
@@ -106,6 +107,7 @@ private final class Canceller: TimerCallback, @unchecked Sendable {
 
     /// Takes the timer back. The task is used no more after this.
     func stop() async {
+        guard let loop else { return }
         await loop.onLoop {
             if let timer { loop.timers.remove(timer) }
             timer = nil

@@ -1,0 +1,52 @@
+// One listener, several loops: connections are accepted on the listener's loop and handed to the others, each in turn.
+// The kernel's way, a listener a loop with SO_REUSEPORT, spreads by a hash of the addresses, which few connections
+// make uneven; this way is even, at a message a connection.
+
+import SystemPackage
+
+extension TCPListener {
+    /// Accepts connections and runs `handler` for each in a task of its own, on the runtime's loops in turn.
+    ///
+    /// As ``serve(_:)``, which this is if there is one loop. The tasks begin without the caller's priority and
+    /// task-local values. If the task is cancelled, accepting stops, every handler is cancelled, and this throws after
+    /// the last of them has ended.
+    public func serve(
+        over runtime: Runtime, _ handler: @escaping @Sendable (TCPStream) async throws -> Void
+    ) async throws(IOError) {
+        let loops = runtime.loops
+        let sets = loops.map { ConnectionTasks(loop: $0) }
+        try await loop.onLoop { () async throws(IOError) in
+            do throws(IOError) {
+                var next = 0
+                while true {
+                    let descriptor = try await nextDescriptor()
+                    handOver(descriptor, to: sets[next], handler)
+                    next = (next + 1) % sets.count
+                }
+            } catch {
+                for set in sets { await set.end() }
+                throw error
+            }
+        }
+    }
+
+    private func handOver(
+        _ descriptor: Descriptor, to set: ConnectionTasks,
+        _ handler: @escaping @Sendable (TCPStream) async throws -> Void
+    ) {
+        if set.loop === loop { return set.serve(descriptor, handler) }
+        let isTold = set.loop.tell(.perform { set.serve(descriptor, handler) })
+        // That loop has closed, and its driver with it: nobody will serve the connection.
+        if !isTold { loop.driver.closeNow(descriptor) }
+    }
+}
+
+extension ConnectionTasks {
+    /// Cancels every task and waits until all have ended. From any thread; what is handed over later is not ended.
+    func end() async {
+        await loop.onLoop {
+            cancelAll()
+            await waitForAll()
+        }
+    }
+}
