@@ -24,10 +24,13 @@ final class ListeningSocket: @unchecked Sendable {
     let descriptor: Descriptor
     /// Where it listens, as errors say it.
     let name: String
+    /// The file that goes with it.
+    private let path: BoundPath?
     private let queue: AcceptQueue
     private var isClosed = false
 
-    init(_ descriptor: Descriptor, name: String, loop: EventLoop) {
+    init(_ descriptor: Descriptor, name: String, path: BoundPath? = nil, loop: EventLoop) {
+        self.path = path
         self.descriptor = descriptor
         self.loop = loop
         self.name = name
@@ -36,11 +39,12 @@ final class ListeningSocket: @unchecked Sendable {
 
     deinit {
         if isClosed { return }
-        let queue = queue
+        let (queue, path) = (queue, path)
         let (descriptor, loop) = (descriptor, loop)
         loop.detach {
             await queue.close()
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
+            await path?.remove(on: loop)
         }
     }
 
@@ -88,14 +92,14 @@ final class ListeningSocket: @unchecked Sendable {
         }
     }
 
-    /// Stops listening, and then runs `last`, once.
-    func close(_ last: @Sendable () async -> Void = {}) async {
+    /// Stops listening, and removes the file.
+    func close() async {
         await loop.onLoop {
             if isClosed { return }
             isClosed = true
             await queue.close()
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
-            await last()
+            await path?.remove(on: loop)
         }
     }
 

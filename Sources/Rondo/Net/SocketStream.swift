@@ -23,10 +23,10 @@ public class SocketStream: @unchecked Sendable {
     final let sending: SendQueue
     final private(set) var isClosed = false
 
-    init(_ descriptor: Descriptor, loop: EventLoop) {
+    init(_ descriptor: Descriptor, loop: EventLoop, received: ReceiveQueue? = nil) {
         self.descriptor = descriptor
         self.loop = loop
-        received = ReceiveQueue(descriptor, loop: loop)
+        self.received = received ?? ReceiveQueue(descriptor, loop: loop)
         sending = SendQueue(descriptor, loop: loop)
     }
 
