@@ -246,7 +246,7 @@ struct MessageContractTests {
         harness.finish()
     }
 
-    /// A receive on a Unix stream ends behind bytes that came with descriptors. What waits behind them is not forgotten,
+    /// A receive on a Unix stream ends behind bytes that came with descriptors. What waits behind them is not lost,
     /// and descriptors that nobody takes are closed.
     @Test(arguments: DriverWorld.usable)
     func bytesBehindPassedDescriptorsAreReceived(_ world: DriverWorld) throws {

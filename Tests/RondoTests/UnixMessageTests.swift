@@ -8,7 +8,7 @@ import Testing
 
 extension LoopSuites {
     @Suite struct UnixMessageTests {
-        /// Open descriptors of this process. The library's own pipes come and go, so what this test opens is counted: an
+        /// Open descriptors of this process. The library's own pipes come and go, so what this test opens counts: an
         /// unlinked file.
         private final class Witness: Sendable {
             let path = "/tmp/rondo-test-passed-\(getpid())"
@@ -50,8 +50,8 @@ extension LoopSuites {
             }
         }
 
-        /// The kernel does not tell when a receiver has room again that one is not connected to: it is waited for all the
-        /// same, and other receivers are not kept waiting.
+        /// The kernel does not tell when a receiver has room again that one is not connected to: it is waited for all
+        /// the same, and other receivers are not kept waiting.
         @Test(arguments: World.real) func aFullReceiverIsWaitedFor(world: World) throws {
             try world.run {
                 let folder = TemporaryFolder()

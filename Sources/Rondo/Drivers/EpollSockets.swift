@@ -37,7 +37,7 @@ struct EpollSocket {
     var incoming: UnsafeMutablePointer<msghdr>?
     var incomingFlags: Int32 = 0
     var outgoingFlags: Int32 = 0
-    /// What is left to be sent, the message to send, or the address to connect to. The operation's owner keeps it alive.
+    /// What is left to be sent, the message to send, or the address to connect to. The operation's owner keeps it.
     var bytes: UnsafeRawPointer?
     var bytesLeft = 0
     var bytesSent = 0

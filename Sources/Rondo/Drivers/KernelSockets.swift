@@ -56,6 +56,7 @@ extension KernelDriver {
     }
 
     package func setOption(_ option: SocketOption, of socket: Descriptor, to value: [UInt8]) throws(Errno) {
+        // SAFETY: the value outlives the call.
         try systemCall {
             unsafe value.withUnsafeBytes {
                 unsafe setsockopt(
@@ -67,6 +68,7 @@ extension KernelDriver {
     package func option(_ option: SocketOption, of socket: Descriptor, size: Int) throws(Errno) -> [UInt8] {
         var value = [UInt8](repeating: 0, count: size)
         var length = socklen_t(size)
+        // SAFETY: the value and its length outlive the call.
         try systemCall {
             unsafe getsockopt(socket.rawValue, option.level, option.name, &value, &length)
         }

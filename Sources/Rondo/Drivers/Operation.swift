@@ -43,8 +43,8 @@ package enum Operation {
     /// Receives one message with its sender and what comes along (man 2 recvmsg); completes with the number of bytes.
     /// With `MSG_DONTWAIT` it completes with EAGAIN instead of waiting.
     case receiveMessage(Descriptor, UnsafeMutablePointer<msghdr>, flags: Int32)
-    /// Sends one message (man 2 sendmsg); completes with the number of bytes. A broken connection answers EPIPE, without
-    /// a signal. With `MSG_DONTWAIT` it completes with EAGAIN instead of waiting for room.
+    /// Sends one message (man 2 sendmsg); completes with the number of bytes. A broken connection answers EPIPE and
+    /// sends no signal. With `MSG_DONTWAIT` it completes with EAGAIN instead of waiting for room.
     case sendMessage(Descriptor, UnsafePointer<msghdr>, flags: Int32)
     /// Ends one or both directions of a connection (`SHUT_RD`, `SHUT_WR`, `SHUT_RDWR`).
     case shutdown(Descriptor, how: Int32)

@@ -135,23 +135,8 @@ final class UringDriver: KernelDriver {
             entry.fd = descriptor.rawValue
             entry.addr = UInt64(UInt(bitPattern: address))
             entry.off = UInt64(unsafe address.pointee.length)
-        case .connectNamed(let descriptor, let address, let length):
-            entry.opcode = RONDO_OP_CONNECT
-            entry.fd = descriptor.rawValue
-            entry.addr = UInt64(UInt(bitPattern: address))
-            entry.off = UInt64(length)
-        case .receiveMessage(let descriptor, let message, let flags):
-            entry.opcode = RONDO_OP_RECVMSG
-            entry.fd = descriptor.rawValue
-            entry.addr = UInt64(UInt(bitPattern: message))
-            entry.len = 1
-            entry.op_flags = UInt32(bitPattern: flags)
-        case .sendMessage(let descriptor, let message, let flags):
-            entry.opcode = RONDO_OP_SENDMSG
-            entry.fd = descriptor.rawValue
-            entry.addr = UInt64(UInt(bitPattern: message))
-            entry.len = 1
-            entry.op_flags = UInt32(bitPattern: flags) | UInt32(MSG_NOSIGNAL)
+        case .connectNamed, .receiveMessage, .sendMessage:
+            unsafe encodeMessage(operation, into: &entry)
         case .shutdown(let descriptor, let how):
             entry.opcode = RONDO_OP_SHUTDOWN
             entry.fd = descriptor.rawValue
@@ -192,6 +177,31 @@ final class UringDriver: KernelDriver {
             entry.opcode = RONDO_OP_NOP
         case .offload, .list:
             crash("\(unsafe operation.kind) has no submission")
+        }
+    }
+
+    /// The operations of sockets that keep messages apart, and of Unix sockets.
+    private func encodeMessage(_ operation: Operation, into entry: inout rondo_sqe) {
+        // SAFETY: as in `encode`.
+        switch unsafe operation {
+        case .connectNamed(let descriptor, let address, let length):
+            entry.opcode = RONDO_OP_CONNECT
+            entry.fd = descriptor.rawValue
+            entry.addr = UInt64(UInt(bitPattern: address))
+            entry.off = UInt64(length)
+        case .receiveMessage(let descriptor, let message, let flags):
+            entry.opcode = RONDO_OP_RECVMSG
+            entry.fd = descriptor.rawValue
+            entry.addr = UInt64(UInt(bitPattern: message))
+            entry.len = 1
+            entry.op_flags = UInt32(bitPattern: flags)
+        case .sendMessage(let descriptor, let message, let flags):
+            entry.opcode = RONDO_OP_SENDMSG
+            entry.fd = descriptor.rawValue
+            entry.addr = UInt64(UInt(bitPattern: message))
+            entry.len = 1
+            entry.op_flags = UInt32(bitPattern: flags) | UInt32(MSG_NOSIGNAL)
+        default: crash("\(unsafe operation.kind) is no message")
         }
     }
 

@@ -9,8 +9,8 @@ import SystemPackage
 @safe
 final class MessageSocket: @unchecked Sendable {
     // SAFETY: `loop`, `descriptor`, `name` and `path` never change. The rest belongs to the loop's thread, where every
-    // method is called. The two memories live as long as the socket, which who waits for an operation keeps; bytes to be
-    // sent are kept by the caller of `send`, which waits.
+    // method is called. The two memories live as long as the socket, which who waits for an operation keeps; bytes to
+    // be sent are kept by the caller of `send`, which waits.
 
     let loop: EventLoop
     let descriptor: Descriptor
@@ -49,8 +49,8 @@ final class MessageSocket: @unchecked Sendable {
         }
     }
 
-    /// Receives one message into `incoming`. A message that has left the kernel is never lost: if the task was cancelled
-    /// too late, this answers as if it had not been.
+    /// Receives one message into `incoming`. What has left the kernel is never lost: if the task was cancelled too
+    /// late, this answers as if it had not been.
     ///
     /// - Returns: the message's size, or a negated errno.
     func receive(upTo limit: Int, controlSize: Int, flags: Int32 = 0) async -> Int32 {

@@ -9,7 +9,7 @@ import SystemPackage
 /// loop that it was made on. Close it with ``close()``; what is dropped open is closed all the same.
 @safe
 public final class UDPSocket: @unchecked Sendable {
-    // SAFETY: `socket` and the addresses never change. The rest belongs to the loop's thread, and each method goes there
+    // SAFETY: `socket` and the addresses never change. The rest belongs to the loop's thread: each method goes there
     // before it touches anything. Bytes to be sent are kept by the caller of `send`, which waits.
 
     let socket: MessageSocket
@@ -178,7 +178,7 @@ public final class UDPSocket: @unchecked Sendable {
 }
 
 extension MessageMemory {
-    /// `SOL_UDP`, and the kernel's names for sending and receiving many datagrams in one piece (include/uapi/linux/udp.h).
+    /// `SOL_UDP`, and the kernel's names for many datagrams in one piece (include/uapi/linux/udp.h).
     static let udpLevel: Int32 = 17
     static let udpSegment: Int32 = 103
     static let udpCoalesce: Int32 = 104

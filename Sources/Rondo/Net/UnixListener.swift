@@ -127,6 +127,7 @@ struct BoundUnixSocket {
             answer = await pause.wait() ? await connect(descriptor, to: address, on: loop) : -ECANCELED
         }
         if answer >= 0 { return descriptor }
+        // SAFETY: closing points to nothing.
         _ = await unsafe loop.performToTheEnd(.close(descriptor))
         throw IOError("connect to", "\(address)", IOError.cause(ofAnswer: answer))
     }

@@ -68,7 +68,7 @@ enum UnixControl {
     static let receiveFlags = Int32(MSG_CMSG_CLOEXEC)
     static let messageFlags = receiveFlags | Int32(MSG_TRUNC)
 
-    /// Room for that many descriptors, and a time before them. Room for a time that does not come would be room for more
+    /// Room for that many descriptors, and a time before them. Room for a time that does not come would hold more
     /// descriptors.
     static func size(descriptors: Int, withTime: Bool = false) -> Int {
         let count = min(max(0, descriptors), descriptorLimit)

@@ -88,8 +88,8 @@ public final class UnixStream: SocketStream, @unchecked Sendable {
     /// Waits for bytes, and takes the descriptors that came with them.
     ///
     /// Bytes that came with descriptors and bytes that came without are never put together. What ``read(upTo:)`` reads
-    /// loses its descriptors, and it reads ahead: so after the first ``read(upTo:)`` this is refused. The other way round
-    /// is no mistake.
+    /// loses its descriptors, and it reads ahead: so after the first ``read(upTo:)`` this is refused. The other way
+    /// round is no mistake.
     ///
     /// If the task is cancelled it throws, and nothing is lost by that: the next call gets it.
     ///
