@@ -14,6 +14,7 @@ final class SimulatedDriver: Driver {
 
     private let world: SimulatedWorld
     private let network: SimulatedNetwork
+    private let datagrams: SimulatedDatagrams
     private let files: SimulatedFiles
     /// Ends a wait from another thread.
     private let bell = SimulationBell()
@@ -28,6 +29,7 @@ final class SimulatedDriver: Driver {
         self.world = world
         self.network = network
         self.files = files
+        datagrams = SimulatedDatagrams(world: world)
         self.onStuck = onStuck
         reason = "a simulation with seed \(world.seed)"
     }
@@ -43,7 +45,13 @@ final class SimulatedDriver: Driver {
         let begun = unsafe world.begin(operation, as: id)
         switch unsafe operation {
         case .nothing: world.complete(begun, 0)
-        case .accept, .connect, .receive, .send, .shutdown: network.begin(begun)
+        case .accept, .connect, .receive, .send, .shutdown, .receiveMessage, .sendMessage:
+            if let socket = begun.object as? SimulatedDatagramSocket {
+                datagrams.begin(begun, socket)
+            } else {
+                network.begin(begun)
+            }
+        case .connectNamed: world.complete(begun, begun.object == nil ? -EBADF : -EAFNOSUPPORT)
         case .open, .read, .write, .synchronize, .status, .list: files.begin(begun)
         case .close(let descriptor):
             begun.step = world.after(files.latency()) { [unowned self] in
@@ -119,15 +127,52 @@ final class SimulatedDriver: Driver {
 
     // MARK: Calls that are answered at once
 
-    func openSocket(for address: SocketAddress) throws(Errno) -> Descriptor { try network.openSocket() }
+    func openSocket(_ kind: SocketKind) throws(Errno) -> Descriptor {
+        if kind.isUDP { return try datagrams.openSocket(kind) }
+        guard kind.isTCP else { throw .notSupportedOnSocket }
+        return try network.openSocket()
+    }
+
+    func openSocketPair(_ kind: SocketKind) throws(Errno) -> (Descriptor, Descriptor) { throw .notSupportedOnSocket }
+
+    func bind(_ socket: Descriptor, to name: SocketName) throws(Errno) { try datagrams.bind(socket, to: name) }
+
+    func startListening(_ socket: Descriptor, backlog: Int32) throws(Errno) { throw .notSupportedOnSocket }
+
+    func localName(of socket: Descriptor) throws(Errno) -> SocketName {
+        SocketName(try localAddress(of: socket))
+    }
+
+    func peerName(of socket: Descriptor) throws(Errno) -> SocketName {
+        SocketName(try peerAddress(of: socket))
+    }
+
+    func setOption(_ option: SocketOption, of socket: Descriptor, to value: [UInt8]) throws(Errno) {
+        guard let socket = datagrams.socket(socket) else { throw .notSupportedOnSocket }
+        try socket.setOption(option, to: value)
+    }
+
+    func option(_ option: SocketOption, of socket: Descriptor, size: Int) throws(Errno) -> [UInt8] {
+        guard let socket = datagrams.socket(socket) else { throw .notSupportedOnSocket }
+        return try socket.option(option, size: size)
+    }
 
     func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {
         try network.listen(socket, on: address, backlog: Int(backlog))
     }
 
-    func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try network.localAddress(of: socket) }
+    func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress {
+        if let socket = datagrams.socket(socket) { return socket.local ?? socket.wildcard }
+        return try network.localAddress(of: socket)
+    }
 
-    func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try network.peerAddress(of: socket) }
+    func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress {
+        if let socket = datagrams.socket(socket) {
+            guard let peer = socket.peer else { throw .socketNotConnected }
+            return peer
+        }
+        return try network.peerAddress(of: socket)
+    }
 
     func closeNow(_ descriptor: Descriptor) { _ = close(descriptor) }
 }

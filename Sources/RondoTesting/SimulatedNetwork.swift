@@ -133,6 +133,7 @@ public final class SimulatedNetwork: @unchecked Sendable {
         case .receive: socket.receive(operation)
         case .send: socket.send(operation)
         case .shutdown(_, let how): world.complete(operation, socket.shutdown(how))
+        case .receiveMessage, .sendMessage: world.complete(operation, -EOPNOTSUPP)
         default: crash("\(operation.kind) is no operation of the network")
         }
     }

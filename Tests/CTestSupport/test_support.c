@@ -6,8 +6,11 @@
 #include <linux/seccomp.h>
 #include <malloc.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 size_t test_allocated_bytes(void) {
@@ -29,4 +32,21 @@ int test_deny_io_uring(int error) {
     struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+}
+
+int test_connect_as(const char *name, unsigned user) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(name);
+    if (length > sizeof address.sun_path - 1) return -1;
+    memcpy(address.sun_path + 1, name, length);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
+    pid_t child = fork();
+    if (child != 0) return child;
+    // Only calls that are safe in the child of a process with threads.
+    if (user != (unsigned)-1 && (syscall(SYS_setresgid, user, user, user) || syscall(SYS_setresuid, user, user, user)))
+        _exit(2);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, (struct sockaddr *)&address, size) != 0) _exit(3);
+    char byte;
+    _exit(read(fd, &byte, 1) == 0 ? 0 : 4);
 }

@@ -100,6 +100,8 @@ _Static_assert(sizeof(struct rondo_uring_wait_argument) == 24, "io_uring_geteven
 #define RONDO_OP_NOP ((uint8_t)0)
 #define RONDO_OP_FSYNC ((uint8_t)3)
 #define RONDO_OP_POLL_ADD ((uint8_t)6)
+#define RONDO_OP_SENDMSG ((uint8_t)9)
+#define RONDO_OP_RECVMSG ((uint8_t)10)
 #define RONDO_OP_ACCEPT ((uint8_t)13)
 #define RONDO_OP_ASYNC_CANCEL ((uint8_t)14)
 #define RONDO_OP_CONNECT ((uint8_t)16)

@@ -37,7 +37,9 @@ extension Operation {
             return unsafe rondo_statx_call(directory, path, 0, status)
         case .list(let path, let listing):
             return unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) }
-        case .nothing, .accept, .connect, .receive, .send, .shutdown, .close, .offload:
+        case .nothing, .accept, .connect, .connectNamed, .receive, .send, .receiveMessage, .sendMessage, .shutdown,
+            .close,
+            .offload:
             crash("\(unsafe kind) is no file operation")
         }
     }

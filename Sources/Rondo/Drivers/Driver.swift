@@ -46,8 +46,22 @@ package protocol Driver: AnyObject {
 
     // Calls that the system answers at once.
 
-    /// A stream socket for the family of `address`.
-    func openSocket(for address: SocketAddress) throws(Errno) -> Descriptor
+    /// A socket. TCP sockets send small answers at once (`TCP_NODELAY`).
+    func openSocket(_ kind: SocketKind) throws(Errno) -> Descriptor
+    /// Two Unix sockets that are connected with each other.
+    func openSocketPair(_ kind: SocketKind) throws(Errno) -> (Descriptor, Descriptor)
+    /// Gives `socket` an address of its own.
+    func bind(_ socket: Descriptor, to name: SocketName) throws(Errno)
+    /// Lets a bound socket listen; connections wait in a queue of at most `backlog`.
+    func startListening(_ socket: Descriptor, backlog: Int32) throws(Errno)
+    /// The socket's own address, of any family.
+    func localName(of socket: Descriptor) throws(Errno) -> SocketName
+    /// The address of the socket's peer, of any family.
+    func peerName(of socket: Descriptor) throws(Errno) -> SocketName
+    /// Sets an option of a socket (man 2 setsockopt).
+    func setOption(_ option: SocketOption, of socket: Descriptor, to value: [UInt8]) throws(Errno)
+    /// An option of a socket: at most `size` bytes.
+    func option(_ option: SocketOption, of socket: Descriptor, size: Int) throws(Errno) -> [UInt8]
     /// Binds `socket` to `address` and listens; connections wait in a queue of at most `backlog`.
     func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno)
     /// The socket's own address.
@@ -56,4 +70,27 @@ package protocol Driver: AnyObject {
     func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress
     /// Closes a descriptor that no operation uses, at once.
     func closeNow(_ descriptor: Descriptor)
+}
+
+extension Driver {
+    /// A stream socket for the family of `address`.
+    package func openSocket(for address: SocketAddress) throws(Errno) -> Descriptor {
+        try openSocket(.stream(of: address))
+    }
+
+    /// Sets an option whose value is one plain value.
+    package func setOption<Value: BitwiseCopyable>(
+        _ option: SocketOption, of socket: Descriptor, to value: Value
+    ) throws(Errno) {
+        // SAFETY: reads the value's bytes within the call.
+        try setOption(option, of: socket, to: unsafe withUnsafeBytes(of: value) { unsafe Array($0) })
+    }
+
+    /// An option whose value is a number.
+    package func numberOption(_ option: SocketOption, of socket: Descriptor) throws(Errno) -> Int32 {
+        let bytes = try self.option(option, of: socket, size: 4)
+        if bytes.count < 4 { throw .invalidArgument }
+        // SAFETY: there are four bytes.
+        return unsafe bytes.withUnsafeBytes { unsafe $0.loadUnaligned(as: Int32.self) }
+    }
 }

@@ -7,8 +7,12 @@
 //   ready at EPOLL_CTL_ADD counts as an edge, so the first call may come before the registration or after it.
 // - A receive that fills less than its memory has emptied the socket: whatever comes later is a new edge. That proves
 //   nothing if the end or an error is already known (EPOLLRDHUP, EPOLLHUP, EPOLLERR: their edge is past, and the
-//   bytes before them are read first) or urgent data is about (EPOLLPRI: TCP ends a receive at its mark). Unix
-//   sockets that carry descriptors would be a third case; Rondo has none.
+//   bytes before them are read first) or urgent data is about (EPOLLPRI: TCP ends a receive at its mark). It
+//   proves nothing on a Unix socket either: a receive ends behind bytes that came with descriptors, whether or not the
+//   receiver takes these, and a peer may send them whenever it likes.
+// - A message says nothing of what waits behind it: they are received until EAGAIN.
+// - A Unix datagram socket that is not connected is always writable; that the receiver's queue is full shows in EAGAIN,
+//   and no event ever tells of room there. So such a send must not wait here: it asks with MSG_DONTWAIT.
 // - After EAGAIN a send is told by an EPOLLOUT edge when there is room. A send that was cut short is tried again until
 //   EAGAIN, as nothing documents that it proves the buffer full.
 // - A stream socket that was never connected is EPOLLHUP. So a connecting socket is registered after connect(), which
@@ -115,13 +119,20 @@ final class EpollDriver: KernelDriver {
         // SAFETY: pointers in an operation live until its last completion; an entry stays put within each case.
         switch unsafe operation {
         case .receive(let descriptor):
-            beginReading(descriptor, .receive, as: id)
+            unsafe beginReading(descriptor, .receive, as: id)
         case .accept(let descriptor):
-            beginReading(descriptor, .accept, as: id)
+            unsafe beginReading(descriptor, .accept, as: id)
         case .send(let descriptor, let bytes, let count):
             unsafe beginWriting(descriptor, .send, bytes, count: min(count, Operation.transferLimit), as: id)
         case .connect(let descriptor, let address):
-            unsafe beginWriting(descriptor, .connect, UnsafeRawPointer(address), count: 0, as: id)
+            let length = unsafe Int(address.pointee.length)
+            unsafe beginWriting(descriptor, .connect, UnsafeRawPointer(address), count: length, as: id)
+        case .connectNamed(let descriptor, let address, let length):
+            unsafe beginWriting(descriptor, .connect, UnsafeRawPointer(address), count: Int(length), as: id)
+        case .receiveMessage(let descriptor, let message, let flags):
+            unsafe beginReading(descriptor, .message, message, flags, as: id)
+        case .sendMessage(let descriptor, let message, let flags):
+            unsafe beginWriting(descriptor, .message, UnsafeRawPointer(message), count: 0, flags, as: id)
         case .shutdown(let descriptor, let how):
             complete(id, shutDown(descriptor, how: how))
         case .close(let descriptor):
@@ -139,18 +150,24 @@ final class EpollDriver: KernelDriver {
         }
     }
 
-    private func beginReading(_ descriptor: Descriptor, _ reading: EpollSocket.Reading, as id: OperationID) {
+    private func beginReading(
+        _ descriptor: Descriptor, _ reading: EpollSocket.Reading, _ message: UnsafeMutablePointer<msghdr>? = nil,
+        _ flags: Int32 = 0, as id: OperationID
+    ) {
         guard let socket = unsafe begin(on: descriptor, as: id) else { return }
         // SAFETY: an entry of the table, as in all functions with a socket.
         unsafe require(socket.pointee.reading == .nothing, "two operations read from \(descriptor)")
         unsafe socket.pointee.reading = reading
         unsafe socket.pointee.reader = id
+        unsafe socket.pointee.incoming = message
+        unsafe socket.pointee.incomingFlags = flags
+        if flags & Int32(MSG_DONTWAIT) != 0 { unsafe socket.pointee.mayRead = true }
         if unsafe socket.pointee.mayRead { sockets.list(descriptor.rawValue) }
     }
 
     private func beginWriting(
         _ descriptor: Descriptor, _ writing: EpollSocket.Writing, _ bytes: UnsafeRawPointer, count: Int,
-        as id: OperationID
+        _ flags: Int32 = 0, as id: OperationID
     ) {
         guard let socket = unsafe begin(on: descriptor, as: id) else { return }
         // SAFETY: an entry of the table.
@@ -160,7 +177,8 @@ final class EpollDriver: KernelDriver {
         unsafe socket.pointee.bytes = bytes
         unsafe socket.pointee.bytesLeft = count
         unsafe socket.pointee.bytesSent = 0
-        if writing == .connect { unsafe socket.pointee.mayWrite = true }
+        unsafe socket.pointee.outgoingFlags = flags
+        if writing == .connect || flags & Int32(MSG_DONTWAIT) != 0 { unsafe socket.pointee.mayWrite = true }
         if unsafe socket.pointee.mayWrite { sockets.list(descriptor.rawValue) }
     }
 
@@ -338,6 +356,7 @@ final class EpollDriver: KernelDriver {
             case .nothing: break
             case .receive: unsafe receive(socket, descriptor)
             case .accept: unsafe accept(socket, descriptor)
+            case .message: unsafe receiveMessage(socket, descriptor)
             }
         }
         if unsafe socket.pointee.mayWrite {
@@ -345,6 +364,7 @@ final class EpollDriver: KernelDriver {
             case .nothing, .connect: break
             case .connecting: unsafe finishConnect(socket, descriptor)
             case .send: unsafe send(socket, descriptor)
+            case .message: unsafe sendMessage(socket, descriptor)
             }
         }
         if unsafe socket.pointee.isWorthAnAttempt { sockets.list(descriptor) }
@@ -386,7 +406,7 @@ final class EpollDriver: KernelDriver {
             let slice = receiveBuffers.commit(count)
             completions.append(
                 Completion(operation: unsafe socket.pointee.reader, result: Int32(count), more: true, slice: slice))
-            if unsafe count < space.count && !socket.pointee.mustReadUntilEmpty {
+            if unsafe count < space.count && !socket.pointee.mustReadUntilEmpty && !socket.pointee.isUnix(descriptor) {
                 return unsafe socket.pointee.mayRead = false
             }
         }
@@ -398,6 +418,9 @@ final class EpollDriver: KernelDriver {
             let answer = rondo_accept(descriptor)
             if answer >= 0 {
                 completions.append(Completion(operation: unsafe socket.pointee.reader, result: answer, more: true))
+                if let accepted = unsafe sockets.existingEntry(of: answer) {
+                    unsafe accepted.pointee.domain = socket.pointee.isUnix(descriptor) ? .unix : .internet
+                }
                 continue
             }
             switch -answer {
@@ -434,13 +457,25 @@ final class EpollDriver: KernelDriver {
         }
     }
 
+    private func receiveMessage(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        systemCalls &+= 1
+        // SAFETY: an entry of the table; the message lives until the operation's completion, here and below.
+        if let result = unsafe socket.pointee.receiveMessage(descriptor) { unsafe endReading(socket, result) }
+    }
+
+    private func sendMessage(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        systemCalls &+= 1
+        if let result = unsafe socket.pointee.sendMessage(descriptor) { unsafe endWriting(socket, result) }
+    }
+
     private func connect(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
         do throws(Errno) {
             systemCalls &+= 1
             // SAFETY: an entry of the table; its bytes are the address, which lives until the completion.
             try systemCall {
-                unsafe socket.pointee.bytes!.assumingMemoryBound(to: SocketAddress.self).pointee
-                    .withSockaddr { unsafe Glibc.connect(descriptor, $0, $1) }
+                unsafe Glibc.connect(
+                    descriptor, socket.pointee.bytes!.assumingMemoryBound(to: sockaddr.self),
+                    socklen_t(socket.pointee.bytesLeft))
             }
         } catch {
             // A signal in the first call makes the second answer EALREADY.

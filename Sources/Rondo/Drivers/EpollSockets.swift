@@ -1,14 +1,17 @@
 // What the epoll driver knows of each socket, and which sockets it must try again. Plain state without a system call:
 // the driver acts on it.
 
+import Glibc
 import SystemPackage
 
 /// One socket, as the epoll driver sees it. At most one operation is pending in each direction.
 @unsafe
 struct EpollSocket {
-    enum Reading: UInt8 { case nothing, receive, accept }
+    enum Reading: UInt8 { case nothing, receive, accept, message }
     /// `connect` is still to be begun; `connecting` waits for its outcome.
-    enum Writing: UInt8 { case nothing, send, connect, connecting }
+    enum Writing: UInt8 { case nothing, send, connect, connecting, message }
+    /// Unix sockets are read in another way; it is not asked for before it matters.
+    enum Domain: UInt8 { case unknown, unix, internet }
 
     /// How many descriptors with this number have been closed: an event for an older one is none of ours.
     var generation: UInt32 = 0
@@ -23,18 +26,23 @@ struct EpollSocket {
     var mayWrite = true
     /// Whether a short receive proves nothing: the end, an error or urgent data may wait behind the bytes.
     var mustReadUntilEmpty = false
+    var domain = Domain.unknown
     var reading = Reading.nothing
     var writing = Writing.nothing
     /// The operation in the direction in, unless `reading` is nothing.
     var reader = OperationID(rawValue: .max)
     /// The operation in the direction out, unless `writing` is nothing.
     var writer = OperationID(rawValue: .max)
-    /// What is left to be sent, or the address to connect to. The operation's owner keeps it alive.
+    /// The message to receive, and how messages are received and sent. The operation's owner keeps it alive.
+    var incoming: UnsafeMutablePointer<msghdr>?
+    var incomingFlags: Int32 = 0
+    var outgoingFlags: Int32 = 0
+    /// What is left to be sent, the message to send, or the address to connect to. The operation's owner keeps it.
     var bytes: UnsafeRawPointer?
     var bytesLeft = 0
     var bytesSent = 0
 
-    // SAFETY: both look at the cases only, not at what `bytes` points to.
+    // SAFETY: both look at the cases only, not at what the pointers point to.
 
     /// Whether an operation has not ended.
     var isPending: Bool { unsafe reading != .nothing || writing != .nothing }

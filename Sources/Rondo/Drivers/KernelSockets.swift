@@ -14,12 +14,13 @@ protocol KernelDriver: Driver {
 extension KernelDriver {
     package var now: UInt64 { monotonicNanoseconds() }
 
-    package func openSocket(for address: SocketAddress) throws(Errno) -> Descriptor {
-        let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | socketFlags
-        let descriptor = Descriptor(rawValue: try systemCall { socket(address.domain, kind, 0) })
+    package func openSocket(_ kind: SocketKind) throws(Errno) -> Descriptor {
+        let type = kind.type | Int32(SOCK_CLOEXEC.rawValue) | socketFlags
+        let descriptor = Descriptor(rawValue: try systemCall { socket(kind.domain, type, 0) })
+        if !kind.isTCP { return descriptor }
         do {
             // Small answers must not wait for the acknowledgement of the ones before.
-            try set(descriptor, level: Int32(IPPROTO_TCP), option: TCP_NODELAY, to: 1)
+            try setOption(SocketOption(Int32(IPPROTO_TCP), TCP_NODELAY), of: descriptor, to: Int32(1))
         } catch {
             closeNow(descriptor)
             throw error
@@ -27,10 +28,57 @@ extension KernelDriver {
         return descriptor
     }
 
+    package func openSocketPair(_ kind: SocketKind) throws(Errno) -> (Descriptor, Descriptor) {
+        var ends: [Int32] = [0, 0]
+        // SAFETY: room for two numbers, which is what the call fills in.
+        try systemCall {
+            unsafe socketpair(kind.domain, kind.type | Int32(SOCK_CLOEXEC.rawValue) | socketFlags, 0, &ends)
+        }
+        return (Descriptor(rawValue: ends[0]), Descriptor(rawValue: ends[1]))
+    }
+
+    // SAFETY: names, options and their lengths outlive the calls that read or fill them, here and below.
+
+    package func bind(_ socket: Descriptor, to name: SocketName) throws(Errno) {
+        try systemCall { unsafe name.withSockaddr { unsafe Glibc.bind(socket.rawValue, $0, $1) } }
+    }
+
+    package func startListening(_ socket: Descriptor, backlog: Int32) throws(Errno) {
+        try systemCall { Glibc.listen(socket.rawValue, backlog) }
+    }
+
+    package func localName(of socket: Descriptor) throws(Errno) -> SocketName {
+        unsafe try SocketName.read { unsafe getsockname(socket.rawValue, $0, $1) }
+    }
+
+    package func peerName(of socket: Descriptor) throws(Errno) -> SocketName {
+        unsafe try SocketName.read { unsafe getpeername(socket.rawValue, $0, $1) }
+    }
+
+    package func setOption(_ option: SocketOption, of socket: Descriptor, to value: [UInt8]) throws(Errno) {
+        // SAFETY: the value outlives the call.
+        try systemCall {
+            unsafe value.withUnsafeBytes {
+                unsafe setsockopt(
+                    socket.rawValue, option.level, option.name, $0.baseAddress, socklen_t($0.count))
+            }
+        }
+    }
+
+    package func option(_ option: SocketOption, of socket: Descriptor, size: Int) throws(Errno) -> [UInt8] {
+        var value = [UInt8](repeating: 0, count: size)
+        var length = socklen_t(size)
+        // SAFETY: the value and its length outlive the call.
+        try systemCall {
+            unsafe getsockopt(socket.rawValue, option.level, option.name, &value, &length)
+        }
+        return Array(value.prefix(Int(length)))
+    }
+
     package func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {
-        try set(socket, level: SOL_SOCKET, option: SO_REUSEADDR, to: 1)
+        try setOption(SocketOption(SOL_SOCKET, SO_REUSEADDR), of: socket, to: Int32(1))
         // SAFETY: the address outlives the call, here and in the calls below.
-        try systemCall { unsafe address.withSockaddr { unsafe bind(socket.rawValue, $0, $1) } }
+        try systemCall { unsafe address.withSockaddr { unsafe Glibc.bind(socket.rawValue, $0, $1) } }
         try systemCall { Glibc.listen(socket.rawValue, backlog) }
     }
 
@@ -45,14 +93,14 @@ extension KernelDriver {
     package func closeNow(_ descriptor: Descriptor) {
         _ = Glibc.close(descriptor.rawValue)  // an error of close leaves nothing that could be done
     }
+}
 
-    private func set(_ socket: Descriptor, level: Int32, option: Int32, to value: Int32) throws(Errno) {
-        var value = value
-        // SAFETY: the value outlives the call, which is told its size.
-        try systemCall {
-            unsafe setsockopt(socket.rawValue, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
-        }
-    }
+/// The family of a socket; −1 if it can't be had.
+func domain(of socket: Int32) -> Int32 {
+    var domain: Int32 = -1
+    var length = socklen_t(MemoryLayout<Int32>.size)
+    // SAFETY: the value has the stated length.
+    return unsafe getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 ? domain : -1
 }
 
 extension DirectoryListing {

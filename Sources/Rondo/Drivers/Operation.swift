@@ -2,6 +2,7 @@
 // its drivers share.
 
 package import CRondo
+package import Glibc
 
 /// Names one pending operation: a slot of the loop's table and the slot's generation, so that a late completion can
 /// never be taken for the answer to a younger operation in the same slot.
@@ -33,10 +34,18 @@ package enum Operation {
     case accept(Descriptor)
     /// Connects a stream socket.
     case connect(Descriptor, UnsafePointer<SocketAddress>)
+    /// Connects a socket to an address of any family.
+    case connectNamed(Descriptor, UnsafePointer<sockaddr>, length: socklen_t)
     /// Multishot. Each completion brings a slice of a receive buffer; result 0 is the end of the stream.
     case receive(Descriptor)
     /// Completes with the number of bytes sent, which is less than `count` only in rare cases.
     case send(Descriptor, UnsafeRawPointer, count: Int)
+    /// Receives one message with its sender and what comes along (man 2 recvmsg); completes with the number of bytes.
+    /// With `MSG_DONTWAIT` it completes with EAGAIN instead of waiting.
+    case receiveMessage(Descriptor, UnsafeMutablePointer<msghdr>, flags: Int32)
+    /// Sends one message (man 2 sendmsg); completes with the number of bytes. A broken connection answers EPIPE and
+    /// sends no signal. With `MSG_DONTWAIT` it completes with EAGAIN instead of waiting for room.
+    case sendMessage(Descriptor, UnsafePointer<msghdr>, flags: Int32)
     /// Ends one or both directions of a connection (`SHUT_RD`, `SHUT_WR`, `SHUT_RDWR`).
     case shutdown(Descriptor, how: Int32)
     /// Opens a path relative to the working directory; completes with the descriptor.
@@ -58,7 +67,7 @@ package enum Operation {
 
     /// The operation's name without its arguments, for the loop's table, statistics and reports.
     package enum Kind: UInt8, Sendable, CaseIterable {
-        case nothing, accept, connect, receive, send, shutdown
+        case nothing, accept, connect, receive, send, receiveMessage, sendMessage, shutdown
         case open, read, write, synchronize, status, list, close, offload
     }
 
@@ -67,9 +76,11 @@ package enum Operation {
         switch unsafe self {
         case .nothing: .nothing
         case .accept: .accept
-        case .connect: .connect
+        case .connect, .connectNamed: .connect
         case .receive: .receive
         case .send: .send
+        case .receiveMessage: .receiveMessage
+        case .sendMessage: .sendMessage
         case .shutdown: .shutdown
         case .open: .open
         case .read: .read
@@ -86,7 +97,8 @@ package enum Operation {
     package var descriptor: Descriptor? {
         // SAFETY: no pointer is looked at.
         switch unsafe self {
-        case .accept(let descriptor), .connect(let descriptor, _), .receive(let descriptor),
+        case .accept(let descriptor), .connect(let descriptor, _), .connectNamed(let descriptor, _, _),
+            .receive(let descriptor), .receiveMessage(let descriptor, _, _), .sendMessage(let descriptor, _, _),
             .send(let descriptor, _, _), .shutdown(let descriptor, _), .read(let descriptor, _, _, _),
             .write(let descriptor, _, _, _), .synchronize(let descriptor, _), .close(let descriptor):
             descriptor

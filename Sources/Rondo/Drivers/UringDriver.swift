@@ -8,6 +8,8 @@
 // - A cancel request completes by itself; the operation that it names completes too, once, with ECANCELED or with what
 //   it had reached. So nothing is freed before its last completion. While the kernel tries an operation anew (a send
 //   that has found some room, say) a cancel request does not find it and answers ENOENT: it must be made again.
+// - What the kernel can only do by blocking (connecting to a Unix listener whose queue is full) it gives to a thread of
+//   its own; cancelling interrupts that thread, and the answer is EINTR.
 // - A multishot poll on an eventfd completes at each write to it, and need not be armed again.
 
 import CRondo
@@ -133,6 +135,8 @@ final class UringDriver: KernelDriver {
             entry.fd = descriptor.rawValue
             entry.addr = UInt64(UInt(bitPattern: address))
             entry.off = UInt64(unsafe address.pointee.length)
+        case .connectNamed, .receiveMessage, .sendMessage:
+            unsafe encodeMessage(operation, into: &entry)
         case .shutdown(let descriptor, let how):
             entry.opcode = RONDO_OP_SHUTDOWN
             entry.fd = descriptor.rawValue
@@ -176,6 +180,31 @@ final class UringDriver: KernelDriver {
         }
     }
 
+    /// The operations of sockets that keep messages apart, and of Unix sockets.
+    private func encodeMessage(_ operation: Operation, into entry: inout rondo_sqe) {
+        // SAFETY: as in `encode`.
+        switch unsafe operation {
+        case .connectNamed(let descriptor, let address, let length):
+            entry.opcode = RONDO_OP_CONNECT
+            entry.fd = descriptor.rawValue
+            entry.addr = UInt64(UInt(bitPattern: address))
+            entry.off = UInt64(length)
+        case .receiveMessage(let descriptor, let message, let flags):
+            entry.opcode = RONDO_OP_RECVMSG
+            entry.fd = descriptor.rawValue
+            entry.addr = UInt64(UInt(bitPattern: message))
+            entry.len = 1
+            entry.op_flags = UInt32(bitPattern: flags)
+        case .sendMessage(let descriptor, let message, let flags):
+            entry.opcode = RONDO_OP_SENDMSG
+            entry.fd = descriptor.rawValue
+            entry.addr = UInt64(UInt(bitPattern: message))
+            entry.len = 1
+            entry.op_flags = UInt32(bitPattern: flags) | UInt32(MSG_NOSIGNAL)
+        default: crash("\(unsafe operation.kind) is no message")
+        }
+    }
+
     func cancel(_ id: OperationID) {
         if let listing = listings.call(of: id) { return offload.takeBack(listing) }
         cancelled.insert(id)
@@ -211,7 +240,9 @@ final class UringDriver: KernelDriver {
                         more: entry.flags & RONDO_CQE_BUFFER_MORE != 0)
                     if entry.res <= 0 { receiveBuffers.release(completion.slice) }
                 }
-                if !more, !cancelled.isEmpty { cancelled.remove(completion.operation) }
+                if !more, !cancelled.isEmpty, cancelled.remove(completion.operation), entry.res == -EINTR {
+                    completion.result = -ECANCELED
+                }
                 return completion
             }
             noteOwn(entry)
@@ -264,9 +295,11 @@ private final class EarlyEnds {
         isEmpty = false
     }
 
+    /// - Returns: whether it was to end early.
     @inline(never)
-    func remove(_ id: OperationID) {
-        ids.remove(id)
+    func remove(_ id: OperationID) -> Bool {
+        let wasThere = ids.remove(id) != nil
         isEmpty = ids.isEmpty
+        return wasThere
     }
 }

@@ -6,7 +6,7 @@ import Glibc
 
 /// A stream's receiving side. It belongs to the loop's thread.
 @safe
-final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
+class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
     // SAFETY: as WaitingSink, which holds for the closer too. A receive points to nothing.
 
     /// How a received stream ends.
@@ -18,22 +18,24 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
     // What every message touches comes first.
 
     /// The oldest unread slice; most of the time the only one.
-    private var first: BufferSlice?
-    private var unreadBytes: UInt32 = 0
-    private(set) var end: End?
+    private final var first: BufferSlice?
+    private final var unreadBytes: UInt32 = 0
+    final private(set) var end: End?
     /// Whether the armed receive is being taken back.
-    private var isPausing = false
-    private var isClosing = false
+    private final var isPausing = false
+    private final var isClosing = false
     /// The armed receive, if there is one.
-    private var operation: OperationID?
+    final var operation: OperationID?
+    /// Whether receiving has ever begun.
+    final private(set) var hasBegun = false
     /// The others. Made when there is a second one for the first time.
-    private var rest: Backlog<BufferSlice>?
+    private final var rest: Backlog<BufferSlice>?
     /// Who closes the stream and waits for the kernel to be through with it.
-    private var closer: UnsafeContinuation<Void, Never>?
+    private final var closer: UnsafeContinuation<Void, Never>?
 
     /// The next slice of at most `limit` bytes, if one has arrived.
     @inline(__always)
-    func next(upTo limit: Int = .max) -> BufferSlice? {
+    final func next(upTo limit: Int = .max) -> BufferSlice? {
         assert(loop.isOnOwnThread || loop.isClosed, "a stream is read on another thread than its loop's")
         guard let slice = first else { return nil }
         if Int(slice.count) > limit { return split(slice, at: limit) }
@@ -42,7 +44,7 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         return slice
     }
 
-    private func split(_ slice: BufferSlice, at limit: Int) -> BufferSlice {
+    private final func split(_ slice: BufferSlice, at limit: Int) -> BufferSlice {
         let parts = loop.receiveBuffers.split(slice, at: UInt32(limit))
         first = parts.rest
         unreadBytes &-= UInt32(limit)
@@ -53,7 +55,7 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
     ///
     /// - Returns: false if the task was cancelled instead. No byte is lost then: the next read finds what arrives.
     @inline(__always)
-    func wait() async -> Bool {
+    final func wait() async -> Bool {
         arm()
         if end != nil { return true }
         return await waitForNews()
@@ -61,12 +63,13 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
 
     /// Arms the receive, unless it is.
     @inline(__always)
-    private func arm() {
+    private final func arm() {
         if operation != nil || end != nil || isClosing { return }
         if loop.isShuttingDown {
             end = .failed(ECANCELED)
             return
         }
+        hasBegun = true
         unsafe operation = loop.start(.receive(descriptor), sink: self)
     }
 
@@ -94,7 +97,7 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         finishClosing()
     }
 
-    private func keep(_ slice: BufferSlice) {
+    private final func keep(_ slice: BufferSlice) {
         if isClosing { return loop.release(slice) }
         unreadBytes &+= slice.count
         if first == nil { first = slice } else { keepBehind(slice) }
@@ -104,13 +107,13 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         }
     }
 
-    private func keepBehind(_ slice: BufferSlice) {
+    private final func keepBehind(_ slice: BufferSlice) {
         let rest = rest ?? Backlog()
         rest.append(slice)
         self.rest = rest
     }
 
-    func bufferMayBeFree() {
+    final func bufferMayBeFree() {
         guard hasWaiter else { return }
         arm()
         if end != nil { wake() }
@@ -118,7 +121,7 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
 
     /// Ends receiving for good: whoever reads gets the end, unread bytes are given back. Returns when the kernel is
     /// through with the descriptor.
-    func close() async {
+    final func close() async {
         isClosing = true
         if end == nil { end = .failed(EBADF) }
         while let slice = next() { loop.release(slice) }
@@ -130,7 +133,7 @@ final class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         }
     }
 
-    private func finishClosing() {
+    final func finishClosing() {
         guard operation == nil, let continuation = unsafe closer else { return }
         unsafe closer = nil
         unsafe continuation.resume()

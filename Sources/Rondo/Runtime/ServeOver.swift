@@ -19,7 +19,7 @@ extension TCPListener {
             do throws(IOError) {
                 var next = 0
                 while true {
-                    let descriptor = try await nextDescriptor()
+                    let descriptor = try await socket.accept()
                     handOver(descriptor, to: sets[next], handler)
                     next = (next + 1) % sets.count
                 }
@@ -34,8 +34,9 @@ extension TCPListener {
         _ descriptor: Descriptor, to set: ConnectionTasks,
         _ handler: @escaping @Sendable (TCPStream) async throws -> Void
     ) {
-        if set.loop === loop { return set.serve(descriptor, handler) }
-        let isTold = set.loop.tell(.perform { set.serve(descriptor, handler) })
+        let home = set.loop
+        if home === loop { return set.serve(TCPStream(descriptor, loop: home), handler) }
+        let isTold = home.tell(.perform { set.serve(TCPStream(descriptor, loop: home), handler) })
         // That loop has closed, and its driver with it: nobody will serve the connection.
         if !isTold { loop.driver.closeNow(descriptor) }
     }

@@ -98,16 +98,24 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// Whether the subject is a host and its port, and no path.
+    private var namesPort: Bool { subject.utf8.contains(UInt8(ascii: ":")) }
+
     /// What to do about it, where there is one thing that usually helps.
     public var hint: String? {
         switch cause {
         case .system(.connectionRefused): "is the server running?"
+        case .system(.addressInUse) where !namesPort && operation != "join":
+            "another program has it, or has left its file behind: see replacingStale"
+        case .system(.addressInUse) where operation == "join": "it is a member already"
         case .system(.addressInUse): "another program uses this port: choose another one, or stop it"
         case .system(.addressNotAvailable): "this machine has no such address"
         case .system(.tooManyOpenFiles): "raise the limit of open files: ulimit -n"
         case .system(.tooManyOpenFilesInSystem): "the whole system is out of files: sysctl fs.file-max"
         case .system(.noSuchFileOrDirectory): "check the path"
-        case .system(.permissionDenied) where operation == "listen on": "ports below 1024 are for root: use another one"
+        case .system(.messageTooLong): "send less in one message"
+        case .system(.permissionDenied) where operation == "listen on" && namesPort:
+            "ports below 1024 are for root: use another one"
         case .system(.permissionDenied): "check owner and mode"
         case .system(.noSpace): "free some space on that file system"
         case .system(.brokenPipe), .system(.connectionReset): "the peer closed the connection"

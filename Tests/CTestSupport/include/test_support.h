@@ -16,4 +16,8 @@ int test_deny_io_uring(int error);
 // The kernel's number of the calling thread.
 int test_thread_id(void);
 
+// A process of its own connects to the Unix listener with that abstract name, as that user (-1: as we are), and waits
+// for the end. Answers its number.
+int test_connect_as(const char *name, unsigned user);
+
 #endif

@@ -54,7 +54,22 @@ final class SpyDriver: Driver {
     }
 
     func close() { base.close() }
-    func openSocket(for address: SocketAddress) throws(Errno) -> Descriptor { try base.openSocket(for: address) }
+    func openSocket(_ kind: SocketKind) throws(Errno) -> Descriptor { try base.openSocket(kind) }
+    func openSocketPair(_ kind: SocketKind) throws(Errno) -> (Descriptor, Descriptor) {
+        try base.openSocketPair(kind)
+    }
+    func bind(_ socket: Descriptor, to name: SocketName) throws(Errno) { try base.bind(socket, to: name) }
+    func startListening(_ socket: Descriptor, backlog: Int32) throws(Errno) {
+        try base.startListening(socket, backlog: backlog)
+    }
+    func localName(of socket: Descriptor) throws(Errno) -> SocketName { try base.localName(of: socket) }
+    func peerName(of socket: Descriptor) throws(Errno) -> SocketName { try base.peerName(of: socket) }
+    func setOption(_ option: SocketOption, of socket: Descriptor, to value: [UInt8]) throws(Errno) {
+        try base.setOption(option, of: socket, to: value)
+    }
+    func option(_ option: SocketOption, of socket: Descriptor, size: Int) throws(Errno) -> [UInt8] {
+        try base.option(option, of: socket, size: size)
+    }
     func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {
         try base.listen(socket, on: address, backlog: backlog)
     }

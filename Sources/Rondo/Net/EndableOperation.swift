@@ -1,0 +1,83 @@
+// One operation at a time that a task waits for, and that closing can end. And the order in which tasks that want the
+// same thing come to it.
+
+import CRondo
+import Glibc
+
+/// An operation and who waits for it. It belongs to the loop's thread.
+@safe
+final class EndableOperation: WaitingSink, @unchecked Sendable {
+    // SAFETY: as WaitingSink, which holds for the closer too. What an operation points to is kept by who performs it,
+    // and that function does not go on before the last completion.
+
+    private var operation: OperationID?
+    private var result: Int32 = 0
+    private var closer: UnsafeContinuation<Void, Never>?
+
+    /// Submits an operation and waits for its last completion, cancelled or not. No other may be under way.
+    ///
+    /// - Returns: what the call answered, or a negated errno.
+    func perform(_ request: Operation) async -> Int32 {
+        if loop.isShuttingDown { return -ECANCELED }
+        unsafe operation = loop.start(request, sink: self)
+        _ = await waitForNews()
+        return result
+    }
+
+    override func deliver(_ completion: Completion) {
+        operation = nil
+        result = completion.result
+        wake()
+        guard let continuation = unsafe closer else { return }
+        unsafe closer = nil
+        unsafe continuation.resume()
+    }
+
+    /// The waiting task goes on when the operation has ended.
+    override func waiterWasCancelled() {
+        if let operation { loop.cancel(operation) }
+    }
+
+    /// Asks for an early end, and returns when the kernel is through with it.
+    func end() async {
+        guard let operation else { return }
+        await unsafe withUnsafeContinuation { continuation in
+            unsafe closer = continuation
+            loop.cancel(operation)
+        }
+    }
+}
+
+/// Lets one task at a time do something; others wait in order. It belongs to the loop's thread.
+final class Turns {
+    private let loop: EventLoop
+    private let descriptor: Descriptor
+    private var isTaken = false
+    private let waiting = Backlog<WaitingSink>()
+
+    init(_ descriptor: Descriptor, loop: EventLoop) {
+        self.descriptor = descriptor
+        self.loop = loop
+    }
+
+    /// Waits for the caller's turn, which ends with `give()`.
+    ///
+    /// - Returns: false if the task was cancelled instead.
+    func take() async -> Bool {
+        if !isTaken {
+            isTaken = true
+            return true
+        }
+        let place = WaitingSink(descriptor, loop: loop)
+        waiting.append(place)
+        return await place.waitForNews()
+    }
+
+    /// The turn passes on to who has waited longest.
+    func give() {
+        while let next = waiting.popFirst() {
+            if next.hasWaiter { return next.wake() }  // others were cancelled
+        }
+        isTaken = false
+    }
+}
