@@ -37,7 +37,7 @@ extension Operation {
             return unsafe rondo_statx_call(directory, path, 0, status)
         case .list(let path, let listing):
             return unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) }
-        case .nothing, .accept, .connect, .receive, .send, .shutdown, .close, .offload:
+        case .nothing, .accept, .connect, .receive, .send, .shutdown, .poll, .close, .offload:
             crash("\(unsafe kind) is no file operation")
         }
     }

@@ -51,6 +51,10 @@ package enum Operation {
     case status(Descriptor?, UnsafePointer<CChar>?, UnsafeMutablePointer<rondo_statx>)
     /// Lists a directory into `entries`.
     case list(UnsafePointer<CChar>, Unmanaged<DirectoryListing>)
+    /// Waits once until one of the poll events (`POLLIN`, `POLLOUT`, `POLLPRI`, `POLLRDHUP`) is there; completes with
+    /// those that are, and with `POLLERR` and `POLLHUP`, which nobody need ask for. Files are always ready. Any number
+    /// may wait on one descriptor.
+    case poll(Descriptor, events: Int16)
     /// Closes a descriptor. It is never cancelled.
     case close(Descriptor)
     /// Runs a blocking call on the offload pool (a simulation runs it at once).
@@ -59,7 +63,7 @@ package enum Operation {
     /// The operation's name without its arguments, for the loop's table, statistics and reports.
     package enum Kind: UInt8, Sendable, CaseIterable {
         case nothing, accept, connect, receive, send, shutdown
-        case open, read, write, synchronize, status, list, close, offload
+        case open, read, write, synchronize, status, list, poll, close, offload
     }
 
     package var kind: Kind {
@@ -77,6 +81,7 @@ package enum Operation {
         case .synchronize: .synchronize
         case .status: .status
         case .list: .list
+        case .poll: .poll
         case .close: .close
         case .offload: .offload
         }
@@ -88,7 +93,8 @@ package enum Operation {
         switch unsafe self {
         case .accept(let descriptor), .connect(let descriptor, _), .receive(let descriptor),
             .send(let descriptor, _, _), .shutdown(let descriptor, _), .read(let descriptor, _, _, _),
-            .write(let descriptor, _, _, _), .synchronize(let descriptor, _), .close(let descriptor):
+            .write(let descriptor, _, _, _), .synchronize(let descriptor, _), .poll(let descriptor, _),
+            .close(let descriptor):
             descriptor
         case .status(let descriptor, _, _): descriptor
         case .nothing, .open, .list, .offload: nil
