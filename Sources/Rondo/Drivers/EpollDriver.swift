@@ -247,9 +247,8 @@ final class EpollDriver: KernelDriver {
             }
         }
         if slot < descriptors.count, polls.contains(id, on: descriptors[slot]) {
-            return endPoll(id, on: descriptors[slot], -ECANCELED)
-        }
-        if let work = fileCalls.call(of: id), work.cancelIfQueued() { complete(id, -ECANCELED) }
+            endPoll(id, on: descriptors[slot], -ECANCELED)
+        } else if let work = fileCalls.call(of: id), work.cancelIfQueued() { complete(id, -ECANCELED) }
     }
 
     @inline(__always)

@@ -1,7 +1,7 @@
 // The polls that wait at an epoll driver. A registration is edge-triggered and serves all operations of a descriptor; a
 // poll asks for the state, not for a change. So each one asks poll(2) first, and again after every event: nothing that
-// happens between can be missed, as it is an event, and what happens between the first look and the registration counts as
-// one too. What epoll can't watch (files) is always ready, so that the first look answers.
+// happens between can be missed, as it is an event, and what happens between the first look and the registration counts
+// as one too. What epoll can't watch (files) is always ready, so that the first look answers.
 
 import Glibc
 import SystemPackage
