@@ -61,10 +61,12 @@ let package = Package(
         .executableTarget(
             name: "TakeoverProbe", dependencies: ["Rondo", "CTestSupport"], path: "Tests/TakeoverProbe",
             swiftSettings: settings),
+        .executableTarget(
+            name: "ShutdownProbe", dependencies: ["Rondo"], path: "Tests/ShutdownProbe", swiftSettings: settings),
         .testTarget(
             name: "RondoTests",
             dependencies: [
-                "CRondo", "CTestSupport", "Rondo", "RondoTesting", "TakeoverProbe",
+                "CRondo", "CTestSupport", "Rondo", "RondoTesting", "ShutdownProbe", "TakeoverProbe",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -195,7 +196,20 @@ int rondo_set_nonblocking(int fd) {
 
 int rondo_duplicate(int fd) { return result_or_errno(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
 
+// Whether opening it once more leads to the same thing: some devices give each opener one of its own (a new pseudo
+// terminal, say).
+static int may_reopen(int fd) {
+    struct stat status;
+    if (fstat(fd, &status) < 0) return 0;
+    if (S_ISFIFO(status.st_mode)) return 1;
+    if (!S_ISCHR(status.st_mode)) return 0;
+    unsigned type = major(status.st_rdev);
+    // 1 holds /dev/null and its like; 5, 2 is the controlling end of pseudo terminals.
+    return type == 1 || (isatty(fd) && !(type == 5 && minor(status.st_rdev) == 2));
+}
+
 int rondo_reopen(int fd, int for_writing) {
+    if (!may_reopen(fd)) return -EINVAL;
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     int flags = (for_writing ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
@@ -207,8 +221,8 @@ int rondo_reopen(int fd, int for_writing) {
     return higher;
 }
 
-// A blocking descriptor would wait, should somebody else have been faster or the room be small: so it is asked first, and
-// given no more than what poll(2) promises a pipe has room for (man 7 pipe: PIPE_BUF).
+// A blocking descriptor would wait, should somebody else have been faster or the room be small: so it is asked first,
+// and given no more than what poll(2) promises a pipe has room for (man 7 pipe: PIPE_BUF).
 #define SHARED_WRITE 4096
 
 static int is_ready(int fd, short events) {

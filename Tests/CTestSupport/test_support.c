@@ -6,6 +6,8 @@
 #include <linux/seccomp.h>
 #include <malloc.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -29,4 +31,17 @@ int test_deny_io_uring(int error) {
     struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+}
+
+int test_set_terminal_size(int fd, int columns, int rows) {
+    struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
+    return ioctl(fd, TIOCSWINSZ, &size);
+}
+
+int test_open_terminal(int *controller, int *terminal, char *path) {
+    *controller = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (*controller < 0 || grantpt(*controller) != 0 || unlockpt(*controller) != 0) return -1;
+    if (ptsname_r(*controller, path, 64) != 0) return -1;
+    *terminal = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    return *terminal < 0 ? -1 : 0;
 }

@@ -55,8 +55,8 @@ package protocol Driver: AnyObject {
     func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress
     /// The address of the socket's peer.
     func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress
-    /// Reads from a pipe, terminal or the like what is there. Answers a count, 0 at the end, or a negated errno: `EAGAIN`
-    /// if there is nothing; then `poll` tells when there is.
+    /// Reads from a pipe, terminal or the like what is there. Answers a count, 0 at the end, or a negated errno:
+    /// `EAGAIN` if there is nothing; then `poll` tells when there is.
     func readNow(_ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind) -> Int32
     /// Writes what there is room for; answers as `readNow`.
     func writeNow(_ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind) -> Int32

@@ -246,9 +246,9 @@ final class EpollDriver: KernelDriver {
                 return unsafe endWriting(socket, -ECANCELED)
             }
         }
-        if slot < descriptors.count, polls.contains(id, on: descriptors[slot]) {
-            endPoll(id, on: descriptors[slot], -ECANCELED)
-        } else if let work = fileCalls.call(of: id), work.cancelIfQueued() { complete(id, -ECANCELED) }
+        let isPoll = slot < descriptors.count && polls.contains(id, on: descriptors[slot])
+        if isPoll { return endPoll(id, on: descriptors[slot], -ECANCELED) }
+        if let work = fileCalls.call(of: id), work.cancelIfQueued() { complete(id, -ECANCELED) }
     }
 
     @inline(__always)

@@ -17,6 +17,10 @@ public final class TCPListener: @unchecked Sendable {
     private let descriptor: Descriptor
     private let queue: AcceptQueue
     private var isClosed = false
+    /// Whether `serve` is to end when its connections have.
+    private var isStopping = false
+    /// Turns in which connections are still taken when it stops.
+    private var turnsToStop = 3
 
     private init(_ descriptor: Descriptor, address: SocketAddress, loop: EventLoop) {
         self.descriptor = descriptor
@@ -79,7 +83,8 @@ public final class TCPListener: @unchecked Sendable {
     ///
     /// A handler that throws ends its own connection only; the loop's logger is told at debug level. When a handler
     /// ends, its connection is closed. If the task is cancelled, accepting stops, every handler is cancelled, and this
-    /// throws after the last of them has ended.
+    /// throws after the last of them has ended. After ``stopAccepting()`` it returns when every handler has ended by
+    /// itself.
     ///
     /// Each connection costs the same, however many there are.
     public func serve(_ handler: @escaping @Sendable (TCPStream) async throws -> Void) async throws(IOError) {
@@ -87,8 +92,7 @@ public final class TCPListener: @unchecked Sendable {
             let connections = ConnectionTasks(loop: loop)
             let logger = loop.configuration.logger
             do throws(IOError) {
-                while true {
-                    let stream = try await accept()
+                while let stream = try await acceptUnlessStopped() {
                     connections.start {
                         do {
                             try await stream.whileOwned { try await handler(stream) }
@@ -103,6 +107,42 @@ public final class TCPListener: @unchecked Sendable {
                 await connections.waitForAll()
                 throw error
             }
+            await close()
+            await withTaskCancellationHandler {
+                await connections.waitForAll()
+            } onCancel: {
+                loop.tell(.perform { connections.cancelAll() })
+            }
+            if Task.isCancelled { throw error(.cancelled) }
+        }
+    }
+
+    /// The next connection to serve; nil after `stopAccepting()`, when all that had come before have been taken.
+    private func acceptUnlessStopped() async throws(IOError) -> TCPStream? {
+        if loop.spendOperation() { await loop.yieldInTurn() }
+        while true {
+            if isClosed, !isStopping { throw error(.closed) }
+            if let descriptor = queue.next() { return TCPStream(descriptor, loop: loop) }
+            if let code = queue.failure, !isStopping { throw error(IOError.cause(ofAnswer: -code)) }
+            if isStopping {
+                // Closing the socket resets what still waits in the kernel: a few turns bring it here. Not more, as
+                // others may come all the time.
+                if turnsToStop == 0 || isClosed { return nil }
+                turnsToStop -= 1
+                _ = await unsafe loop.perform(.nothing)
+                continue
+            }
+            if queue.hasWaiter { throw error(.busy) }
+            if await !queue.wait() { throw error(.cancelled) }
+        }
+    }
+
+    /// Lets ``serve(_:)`` take the connections that have come, close the listening socket, and return when their
+    /// handlers have ended. New connections are refused from then on.
+    public func stopAccepting() async {
+        await loop.onLoop {
+            isStopping = true
+            queue.wake()
         }
     }
 

@@ -14,9 +14,9 @@ import SystemPackage
 /// let status = try await sort.waitUntilExit()
 /// ```
 ///
-/// A child inherits no descriptor but its three standard streams, blocks no signal and ignores none. It leaves no zombie,
-/// whether anybody waits for it or not. Dropping this object does not end the child, nor does the end of the loop: use
-/// ``run(_:input:outputLimit:gracePeriod:)`` for a child that must not outlive its task, or ``terminate(within:)``.
+/// A child inherits no descriptor but its three standard streams, blocks no signal and ignores none. It leaves no
+/// zombie, whether anybody waits for it or not. Dropping this object does not end the child, nor does the end of the loop:
+/// use ``run(_:input:outputLimit:gracePeriod:)`` for a child that must not outlive its task, or ``terminate(within:)``.
 public final class ChildProcess: Sendable {
     /// The loop that waits for it.
     public var loop: EventLoop { state.loop }
@@ -82,7 +82,7 @@ public final class ChildProcess: Sendable {
     ///
     /// It may have ended while others still hold its pipes open: its own children, say.
     ///
-    /// - Throws: `IOError`: `.cancelled`; or `ECHILD` if the program ignores SIGCHLD, so that the kernel keeps no status.
+    /// - Throws: `IOError`: `.cancelled`; or `ECHILD` if this program ignores SIGCHLD: then the kernel keeps no status.
     public func waitUntilExit() async throws(IOError) -> ExitStatus {
         try await loop.onLoop { () async throws(IOError) in try await state.wait() }
     }

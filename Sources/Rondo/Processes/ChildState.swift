@@ -2,8 +2,8 @@ import CRondo
 import Glibc
 import SystemPackage
 
-/// A child as the kernel knows it: by a descriptor that stands for this very process, never for a later one with the same
-/// number.
+/// A child as the kernel knows it: by a descriptor that stands for this very process, never for a later one with the
+/// same number.
 @safe
 final class ChildState: @unchecked Sendable {
     // SAFETY: `end` belongs to the loop's thread; the rest never changes. The descriptor is open as long as this lives.

@@ -68,6 +68,7 @@ public final class PipeWriter: Sendable {
 
     /// Writes all of `bytes`.
     public func write(_ bytes: [UInt8]) async throws(IOError) {
+        // SAFETY: the array lives until this function returns.
         unsafe try await write(bytes.span.bytes)
     }
 

@@ -21,8 +21,8 @@ final class Readiness: WaitingSink, @unchecked Sendable {
 
     /// Waits once. Nobody else may wait.
     ///
-    /// - Returns: 0 when something has come, or a negated errno: `ECANCELED` if the task was cancelled or the loop ends,
-    ///   `EBADF` if this is being closed.
+    /// - Returns: 0 when something has come, or a negated errno: `ECANCELED` if the task was cancelled or the loop
+    ///   ends, `EBADF` if this is being closed.
     func wait() async -> Int32 {
         if isClosing { return -EBADF }
         if loop.isShuttingDown { return -ECANCELED }

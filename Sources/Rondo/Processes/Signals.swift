@@ -16,7 +16,9 @@ import Glibc
 ///
 /// The sequence ends (`nil`) if the task is cancelled, or the loop ends. One task at a time may wait for it.
 public struct Signals: AsyncSequence, Sendable {
+    /// What comes.
     public typealias Element = Signal
+    /// It never throws.
     public typealias Failure = Never
 
     private let listener: SignalListener
@@ -32,6 +34,7 @@ public struct Signals: AsyncSequence, Sendable {
         Signals(listener: try SignalListener(signals, loop: EventLoop.required(for: "Signals.of")))
     }
 
+    /// All iterators share what has come.
     public func makeAsyncIterator() -> Iterator { Iterator(listener: listener) }
 
     /// Waits for the signals of a ``Signals``.
