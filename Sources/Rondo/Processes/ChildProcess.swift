@@ -15,8 +15,9 @@ import SystemPackage
 /// ```
 ///
 /// A child inherits no descriptor but its three standard streams, blocks no signal and ignores none. It leaves no
-/// zombie, whether anybody waits for it or not. Dropping this object does not end the child, nor does the end of the loop:
-/// use ``run(_:input:outputLimit:gracePeriod:)`` for a child that must not outlive its task, or ``terminate(within:)``.
+/// zombie, whether anybody waits for it or not. Dropping this object does not end the child, nor does the end of the
+/// loop: use ``run(_:input:outputLimit:gracePeriod:)`` for a child that must not outlive its task, or
+/// ``terminate(within:)``.
 public final class ChildProcess: Sendable {
     /// The loop that waits for it.
     public var loop: EventLoop { state.loop }
