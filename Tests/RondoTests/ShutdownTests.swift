@@ -190,6 +190,26 @@ extension LoopSuites {
             }
         }
 
+        /// Services of swift-service-lifecycle, with signals of ours: nothing else has a thread.
+        @Test(arguments: World.real) func servicesRunOnTheLoop(world: World) throws {
+            try world.run {
+                var command = ChildProcess.Command(try programPath("ServicesProbe"))
+                command.environment = .update(["RONDO_DRIVER": world.driver!.rawValue])
+                command.output = .pipe
+                let server = try await ChildProcess.start(command)
+                let line = String(decoding: try await server.output!.read() ?? [], as: UTF8.self)
+                let address = SocketAddress.loopback(port: try #require(Int(line.dropLast())))
+                for number in 0..<10 {
+                    #expect(try await Self.ask(address, "question \(number)") == "question \(number)\n")
+                }
+                try server.signal(.terminate)
+                #expect(try await server.waitUntilExit() == .exited(0))
+                let report = String(decoding: try await server.output!.readToEnd(), as: UTF8.self)
+                #expect(report == "10 answered with 1 threads\n")
+                await server.output!.close()
+            }
+        }
+
         /// A connection that the server has accepted and will not answer before a second line comes.
         private static func hold(_ address: SocketAddress) async throws -> TCPStream {
             let stream = try await TCPStream.connect(to: address)

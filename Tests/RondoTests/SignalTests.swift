@@ -6,8 +6,17 @@ import Testing
 
 @testable import Rondo
 
-/// Sends a signal to this process.
-private func raise(_ signal: Signal) { #expect(kill(getpid(), signal.rawValue) == 0) }
+/// Sends a signal to the calling thread; its handler has run when this returns. (A signal to the process is handled by
+/// any thread that does not block it, at some time. Threads of Dispatch, which run tests, block all.)
+private func raise(_ signal: Signal) {
+    var (wanted, before) = (sigset_t(), sigset_t())
+    // SAFETY: sets of this function's own.
+    unsafe sigemptyset(&wanted)
+    unsafe sigaddset(&wanted, signal.rawValue)
+    unsafe pthread_sigmask(SIG_UNBLOCK, &wanted, &before)
+    #expect(pthread_kill(pthread_self(), signal.rawValue) == 0)
+    unsafe pthread_sigmask(SIG_SETMASK, &before, nil)
+}
 
 /// What the process does when a signal comes, as a number that can be compared.
 private func disposition(_ signal: Signal) -> Int {
@@ -33,6 +42,9 @@ extension LoopSuites {
                 await settle()
                 raise(.user2)
                 #expect(try await waiting.value == .user2)
+                // To the process, from anywhere.
+                #expect(kill(getpid(), SIGUSR1) == 0)
+                #expect(await iterator.next() == .user1)
             }
             #expect(disposition(.user1) == before)
         }
