@@ -18,11 +18,13 @@ let package = Package(
     products: [
         .library(name: "Rondo", targets: ["Rondo"]),
         .library(name: "RondoTesting", targets: ["RondoTesting"]),
+        .library(name: "RondoServices", targets: ["RondoServices"]),
         .executable(name: "rondo", targets: ["RondoCommand"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-system.git", from: "1.4.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.5.0"),
         .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.0.0"),
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.0.0"),
@@ -61,10 +63,27 @@ let package = Package(
         .executableTarget(
             name: "TakeoverProbe", dependencies: ["Rondo", "CTestSupport"], path: "Tests/TakeoverProbe",
             swiftSettings: settings),
+        .target(
+            name: "RondoServices",
+            dependencies: [
+                "Rondo",
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "ServicesProbe",
+            dependencies: [
+                "Rondo", "RondoServices",
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            path: "Tests/ServicesProbe", swiftSettings: settings),
+        .executableTarget(
+            name: "ShutdownProbe", dependencies: ["Rondo"], path: "Tests/ShutdownProbe", swiftSettings: settings),
         .testTarget(
             name: "RondoTests",
             dependencies: [
-                "CRondo", "CTestSupport", "Rondo", "RondoTesting", "TakeoverProbe",
+                "CRondo", "CTestSupport", "Rondo", "RondoTesting", "ServicesProbe", "ShutdownProbe", "TakeoverProbe",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],

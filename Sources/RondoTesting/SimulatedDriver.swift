@@ -45,9 +45,11 @@ final class SimulatedDriver: Driver {
         let begun = unsafe world.begin(operation, as: id)
         switch unsafe operation {
         case .nothing: world.complete(begun, 0)
-        case .accept, .connect, .receive, .send, .shutdown, .receiveMessage, .sendMessage:
+        case .accept, .connect, .receive, .send, .shutdown, .receiveMessage, .sendMessage, .poll:
             if let socket = begun.object as? SimulatedDatagramSocket {
                 datagrams.begin(begun, socket)
+            } else if begun.kind == .poll {
+                network.poll(begun)
             } else {
                 network.begin(begun)
             }

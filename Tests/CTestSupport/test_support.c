@@ -6,7 +6,9 @@
 #include <linux/seccomp.h>
 #include <malloc.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -49,4 +51,17 @@ int test_connect_as(const char *name, unsigned user) {
     if (connect(fd, (struct sockaddr *)&address, size) != 0) _exit(3);
     char byte;
     _exit(read(fd, &byte, 1) == 0 ? 0 : 4);
+}
+
+int test_set_terminal_size(int fd, int columns, int rows) {
+    struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
+    return ioctl(fd, TIOCSWINSZ, &size);
+}
+
+int test_open_terminal(int *controller, int *terminal, char *path) {
+    *controller = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (*controller < 0 || grantpt(*controller) != 0 || unlockpt(*controller) != 0) return -1;
+    if (ptsname_r(*controller, path, 64) != 0) return -1;
+    *terminal = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    return *terminal < 0 ? -1 : 0;
 }

@@ -38,8 +38,7 @@ extension Operation {
         case .list(let path, let listing):
             return unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) }
         case .nothing, .accept, .connect, .connectNamed, .receive, .send, .receiveMessage, .sendMessage, .shutdown,
-            .close,
-            .offload:
+            .poll, .close, .offload:
             crash("\(unsafe kind) is no file operation")
         }
     }

@@ -1,6 +1,7 @@
 // The seam between the loop and the world: time, operations, wake-ups. Everything that a program can learn from
 // outside comes through here, so a driver (and a seed) is the whole world.
 
+import Glibc
 package import SystemPackage
 
 /// What the loop needs of the outside world.
@@ -68,6 +69,11 @@ package protocol Driver: AnyObject {
     func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress
     /// The address of the socket's peer.
     func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress
+    /// Reads from a pipe, terminal or the like what is there. Answers a count, 0 at the end, or a negated errno:
+    /// `EAGAIN` if there is nothing; then `poll` tells when there is.
+    func readNow(_ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind) -> Int32
+    /// Writes what there is room for; answers as `readNow`.
+    func writeNow(_ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind) -> Int32
     /// Closes a descriptor that no operation uses, at once.
     func closeNow(_ descriptor: Descriptor)
 }
@@ -93,4 +99,25 @@ extension Driver {
         // SAFETY: there are four bytes.
         return unsafe bytes.withUnsafeBytes { unsafe $0.loadUnaligned(as: Int32.self) }
     }
+}
+
+/// How a descriptor is read and written without waiting.
+package enum StreamKind: Sendable {
+    /// It has a file description of its own, which does not block.
+    case nonBlocking
+    /// Its file description is shared with other programs and blocks: it is asked before, and given little at a time.
+    case shared
+    case socket
+    /// It is never "not ready", and may block all the same: it is read by operations only.
+    case file
+}
+
+extension Driver {
+    // For drivers whose world has no pipes.
+    package func readNow(
+        _ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind
+    ) -> Int32 { -EOPNOTSUPP }
+    package func writeNow(
+        _ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind
+    ) -> Int32 { -EOPNOTSUPP }
 }

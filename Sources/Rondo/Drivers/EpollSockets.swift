@@ -10,6 +10,8 @@ struct EpollSocket {
     enum Reading: UInt8 { case nothing, receive, accept, message }
     /// `connect` is still to be begun; `connecting` waits for its outcome.
     enum Writing: UInt8 { case nothing, send, connect, connecting, message }
+    /// Polls `wait` for an event; after one they are `due` for another look (see `EpollPolls`).
+    enum Polling: UInt8 { case nothing, waiting, due }
     /// Unix sockets are read in another way; it is not asked for before it matters.
     enum Domain: UInt8 { case unknown, unix, internet }
 
@@ -29,6 +31,7 @@ struct EpollSocket {
     var domain = Domain.unknown
     var reading = Reading.nothing
     var writing = Writing.nothing
+    var polling = Polling.nothing
     /// The operation in the direction in, unless `reading` is nothing.
     var reader = OperationID(rawValue: .max)
     /// The operation in the direction out, unless `writing` is nothing.
@@ -45,11 +48,11 @@ struct EpollSocket {
     // SAFETY: both look at the cases only, not at what the pointers point to.
 
     /// Whether an operation has not ended.
-    var isPending: Bool { unsafe reading != .nothing || writing != .nothing }
+    var isPending: Bool { unsafe reading != .nothing || writing != .nothing || polling != .nothing }
 
     /// Whether an attempt could get an operation further.
     var isWorthAnAttempt: Bool {
-        unsafe (mayRead && reading != .nothing) || (mayWrite && writing != .nothing)
+        unsafe (mayRead && reading != .nothing) || (mayWrite && writing != .nothing) || polling == .due
     }
 }
 

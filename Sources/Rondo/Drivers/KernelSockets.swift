@@ -90,6 +90,20 @@ extension KernelDriver {
         unsafe try SocketAddress.read { unsafe getpeername(socket.rawValue, $0, $1) }
     }
 
+    package func readNow(
+        _ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind
+    ) -> Int32 {
+        // SAFETY: the caller's memory has room for that many bytes.
+        unsafe rondo_read_now(descriptor.rawValue, bytes, min(count, Operation.transferLimit), kind.number)
+    }
+
+    package func writeNow(
+        _ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind
+    ) -> Int32 {
+        // SAFETY: the caller's memory holds that many bytes.
+        unsafe rondo_write_now(descriptor.rawValue, bytes, min(count, Operation.transferLimit), kind.number)
+    }
+
     package func closeNow(_ descriptor: Descriptor) {
         _ = Glibc.close(descriptor.rawValue)  // an error of close leaves nothing that could be done
     }
@@ -101,6 +115,17 @@ func domain(of socket: Int32) -> Int32 {
     var length = socklen_t(MemoryLayout<Int32>.size)
     // SAFETY: the value has the stated length.
     return unsafe getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 ? domain : -1
+}
+
+extension StreamKind {
+    fileprivate var number: Int32 {
+        switch self {
+        case .nonBlocking: Int32(RONDO_KIND_NONBLOCKING.rawValue)
+        case .shared: Int32(RONDO_KIND_SHARED.rawValue)
+        case .socket: Int32(RONDO_KIND_SOCKET.rawValue)
+        case .file: crash("files are read and written by operations")
+        }
+    }
 }
 
 extension DirectoryListing {

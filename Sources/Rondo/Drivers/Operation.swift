@@ -60,6 +60,10 @@ package enum Operation {
     case status(Descriptor?, UnsafePointer<CChar>?, UnsafeMutablePointer<rondo_statx>)
     /// Lists a directory into `entries`.
     case list(UnsafePointer<CChar>, Unmanaged<DirectoryListing>)
+    /// Waits once until one of the poll events (`POLLIN`, `POLLOUT`, `POLLPRI`, `POLLRDHUP`) is there; completes with
+    /// those that are, and with `POLLERR` and `POLLHUP`, which nobody need ask for. Files are always ready. Any number
+    /// may wait on one descriptor.
+    case poll(Descriptor, events: Int16)
     /// Closes a descriptor. It is never cancelled.
     case close(Descriptor)
     /// Runs a blocking call on the offload pool (a simulation runs it at once).
@@ -68,7 +72,7 @@ package enum Operation {
     /// The operation's name without its arguments, for the loop's table, statistics and reports.
     package enum Kind: UInt8, Sendable, CaseIterable {
         case nothing, accept, connect, receive, send, receiveMessage, sendMessage, shutdown
-        case open, read, write, synchronize, status, list, close, offload
+        case open, read, write, synchronize, status, list, poll, close, offload
     }
 
     package var kind: Kind {
@@ -88,6 +92,7 @@ package enum Operation {
         case .synchronize: .synchronize
         case .status: .status
         case .list: .list
+        case .poll: .poll
         case .close: .close
         case .offload: .offload
         }
@@ -100,7 +105,8 @@ package enum Operation {
         case .accept(let descriptor), .connect(let descriptor, _), .connectNamed(let descriptor, _, _),
             .receive(let descriptor), .receiveMessage(let descriptor, _, _), .sendMessage(let descriptor, _, _),
             .send(let descriptor, _, _), .shutdown(let descriptor, _), .read(let descriptor, _, _, _),
-            .write(let descriptor, _, _, _), .synchronize(let descriptor, _), .close(let descriptor):
+            .write(let descriptor, _, _, _), .synchronize(let descriptor, _), .poll(let descriptor, _),
+            .close(let descriptor):
             descriptor
         case .status(let descriptor, _, _): descriptor
         case .nothing, .open, .list, .offload: nil

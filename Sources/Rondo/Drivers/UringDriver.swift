@@ -170,6 +170,10 @@ final class UringDriver: KernelDriver {
             entry.op_flags = unsafe path == nil ? RONDO_AT_EMPTY_PATH : 0
             entry.len = RONDO_STATX_BASIC_STATS
             entry.off = UInt64(UInt(bitPattern: status))
+        case .poll(let descriptor, let events):
+            entry.opcode = RONDO_OP_POLL_ADD
+            entry.fd = descriptor.rawValue
+            entry.op_flags = UInt32(UInt16(bitPattern: events))
         case .close(let descriptor):
             entry.opcode = RONDO_OP_CLOSE
             entry.fd = descriptor.rawValue

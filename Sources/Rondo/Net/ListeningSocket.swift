@@ -20,6 +20,10 @@ final class ListeningSocket: @unchecked Sendable {
     private let path: BoundPath?
     private let queue: AcceptQueue
     private var isClosed = false
+    /// Whether `serve` is to end when its connections have.
+    private var isStopping = false
+    /// Turns in which connections are still taken when it stops.
+    private var turnsToStop = 3
 
     init(_ descriptor: Descriptor, name: String, path: BoundPath? = nil, loop: EventLoop) {
         self.path = path
@@ -64,12 +68,50 @@ final class ListeningSocket: @unchecked Sendable {
         try await loop.onLoop { () async throws(IOError) in
             let connections = ConnectionTasks(loop: loop)
             do throws(IOError) {
-                while true { connections.serve(connection(try await accept()), handler) }
+                while let descriptor = try await acceptUnlessStopped() {
+                    connections.serve(connection(descriptor), handler)
+                }
             } catch {
                 connections.cancelAll()
                 await connections.waitForAll()
                 throw error
             }
+            await close()
+            await withTaskCancellationHandler {
+                await connections.waitForAll()
+            } onCancel: {
+                loop.tell(.perform { connections.cancelAll() })
+            }
+            if Task.isCancelled { throw error(.cancelled) }
+        }
+    }
+
+    /// The next connection to serve; nil after `stopAccepting()`, when all that had come before have been taken. On the
+    /// loop's thread.
+    func acceptUnlessStopped() async throws(IOError) -> Descriptor? {
+        if loop.spendOperation() { await loop.yieldInTurn() }
+        while true {
+            if isClosed, !isStopping { throw error(.closed) }
+            if let descriptor = queue.next() { return descriptor }
+            if let code = queue.failure, !isStopping { throw error(IOError.cause(ofAnswer: -code)) }
+            if isStopping {
+                // Closing the socket resets what still waits in the kernel: a few turns bring it here. Not more, as
+                // others may come all the time.
+                if turnsToStop == 0 || isClosed { return nil }
+                turnsToStop -= 1
+                _ = await unsafe loop.perform(.nothing)
+                continue
+            }
+            if queue.hasWaiter { throw error(.busy) }
+            if await !queue.wait() { throw error(.cancelled) }
+        }
+    }
+
+    /// Lets `serve` take the connections that have come, close the socket, and return when their handlers have ended.
+    func stopAccepting() async {
+        await loop.onLoop {
+            isStopping = true
+            queue.wake()
         }
     }
 

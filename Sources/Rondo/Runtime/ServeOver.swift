@@ -8,7 +8,7 @@ extension TCPListener {
     /// Accepts connections and runs `handler` for each in a task of its own, on the runtime's loops in turn.
     ///
     /// As ``serve(_:)``, which this is if there is one loop. The tasks begin without the caller's priority and
-    /// task-local values. If the task is cancelled, accepting stops, every handler is cancelled, and this throws after
+    /// task-local values. After ``stopAccepting()`` it returns when their handlers have ended. If the task is cancelled, accepting stops, every handler is cancelled, and this throws after
     /// the last of them has ended.
     public func serve(
         over runtime: Runtime, _ handler: @escaping @Sendable (TCPStream) async throws -> Void
@@ -18,15 +18,21 @@ extension TCPListener {
         try await loop.onLoop { () async throws(IOError) in
             do throws(IOError) {
                 var next = 0
-                while true {
-                    let descriptor = try await socket.accept()
+                while let descriptor = try await socket.acceptUnlessStopped() {
                     handOver(descriptor, to: sets[next], handler)
                     next = (next + 1) % sets.count
                 }
             } catch {
-                for set in sets { await set.end() }
+                for set in sets { await set.end(cancelling: true) }
                 throw error
             }
+            await close()
+            await withTaskCancellationHandler {
+                for set in sets { await set.end(cancelling: false) }
+            } onCancel: {
+                for set in sets { set.loop.tell(.perform { set.cancelAll() }) }
+            }
+            if Task.isCancelled { throw IOError("accept on", "\(localAddress)", .cancelled) }
         }
     }
 
@@ -43,10 +49,10 @@ extension TCPListener {
 }
 
 extension ConnectionTasks {
-    /// Cancels every task and waits until all have ended. From any thread; what is handed over later is not ended.
-    func end() async {
+    /// Waits until every task has ended. From any thread; what is handed over later is not waited for.
+    func end(cancelling cancels: Bool) async {
         await loop.onLoop {
-            cancelAll()
+            if cancels { cancelAll() }
             await waitForAll()
         }
     }

@@ -112,6 +112,11 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
         case .system(.addressNotAvailable): "this machine has no such address"
         case .system(.tooManyOpenFiles): "raise the limit of open files: ulimit -n"
         case .system(.tooManyOpenFilesInSystem): "the whole system is out of files: sysctl fs.file-max"
+        case .system(.noSuchFileOrDirectory) where operation == "run" && !subject.contains("/"):
+            "is it installed, and in a directory of PATH?"
+        case .system(.permissionDenied) where operation == "run": "is it a program, with the permission to execute it?"
+        case .system(.brokenPipe) where operation == "write to the pipe": "whoever reads it has closed it, or has ended"
+        case .system(.noSuchAddressOrDevice) where operation == "open the pipe": "nobody has it open for reading"
         case .system(.noSuchFileOrDirectory): "check the path"
         case .system(.messageTooLong): "send less in one message"
         case .system(.permissionDenied) where operation == "listen on" && namesPort:

@@ -20,4 +20,10 @@ int test_thread_id(void);
 // for the end. Answers its number.
 int test_connect_as(const char *name, unsigned user);
 
+// Makes a pseudo terminal: its controlling end, the terminal and the terminal's path (at least 64 bytes); 0, or -1.
+int test_open_terminal(int *controller, int *terminal, char *path);
+
+// Sets the size of a terminal (TIOCSWINSZ); 0, or -1.
+int test_set_terminal_size(int fd, int columns, int rows);
+
 #endif

@@ -85,11 +85,16 @@ struct ProgramResult {
     var status: Int32?
 }
 
+/// The path of a program that stands beside the test executable.
+func programPath(_ name: String) throws -> String {
+    let folder = try #require(linkTarget("/proc/self/exe")).split(separator: "/").dropLast().joined(separator: "/")
+    return "/\(folder)/\(name)"
+}
+
 /// Runs a program that stands beside the test executable, with more variables in its environment.
 func runProgram(
     _ name: String, _ arguments: [String] = [], environment: [String: String] = [:]
 ) throws -> ProgramResult {
-    let folder = try #require(linkTarget("/proc/self/exe")).split(separator: "/").dropLast().joined(separator: "/")
     var ends: [Int32] = [0, 0]
     try #require(unsafe test_pipe(&ends) == 0)
     var actions = unsafe posix_spawn_file_actions_t()
@@ -104,7 +109,7 @@ func runProgram(
         unsafe next += 1
     }
     var pid = pid_t()
-    let path = "/\(folder)/\(name)"
+    let path = try programPath(name)
     let answer = unsafe withCStrings([path] + arguments) { arguments in
         unsafe withCStrings(variables) { unsafe posix_spawn(&pid, path, &actions, nil, arguments, $0) }
     }

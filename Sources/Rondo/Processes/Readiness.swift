@@ -1,0 +1,54 @@
+import CRondo
+import Glibc
+
+/// Waits for a descriptor to become ready, by polls. It belongs to the loop's thread.
+///
+/// A wait that is cancelled ends at once; its poll stays, and serves the next wait.
+@safe
+final class Readiness: WaitingSink, @unchecked Sendable {
+    // SAFETY: as WaitingSink, which holds for the closer too. A poll points to nothing.
+
+    private let events: Int16
+    private var operation: OperationID?
+    private var answer: Int32 = 0
+    private var isClosing = false
+    private var closer: UnsafeContinuation<Void, Never>?
+
+    init(_ descriptor: Descriptor, events: Int32, loop: EventLoop) {
+        self.events = Int16(events)
+        super.init(descriptor, loop: loop)
+    }
+
+    /// Waits once. Nobody else may wait.
+    ///
+    /// - Returns: 0 when something has come, or a negated errno: `ECANCELED` if the task was cancelled or the loop
+    ///   ends, `EBADF` if this is being closed.
+    func wait() async -> Int32 {
+        if isClosing { return -EBADF }
+        if loop.isShuttingDown { return -ECANCELED }
+        if operation == nil { unsafe operation = loop.start(.poll(descriptor, events: events), sink: self) }
+        let hasNews = await waitForNews()
+        if isClosing { return -EBADF }
+        return hasNews ? min(answer, 0) : -ECANCELED
+    }
+
+    override func deliver(_ completion: Completion) {
+        operation = nil
+        answer = completion.result
+        wake()
+        guard let continuation = unsafe closer else { return }
+        unsafe closer = nil
+        unsafe continuation.resume()
+    }
+
+    /// Ends the wait. Returns when the kernel is through with the descriptor.
+    func close() async {
+        isClosing = true
+        wake()
+        guard let operation else { return }
+        await unsafe withUnsafeContinuation { continuation in
+            unsafe closer = continuation
+            loop.cancel(operation)
+        }
+    }
+}
