@@ -130,4 +130,20 @@ final class SimulatedDriver: Driver {
     func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try network.peerAddress(of: socket) }
 
     func closeNow(_ descriptor: Descriptor) { _ = close(descriptor) }
+
+    func setOption(_ option: SocketOption, of socket: Descriptor, to values: [Int32]) throws(Errno) {
+        try network.setOption(option, of: socket, to: values)
+    }
+
+    func option(_ option: SocketOption, of socket: Descriptor) throws(Errno) -> Int32 {
+        try network.option(option, of: socket)
+    }
+
+    func breakConnection(_ socket: Descriptor) { network.breakConnection(socket) }
+
+    var lookUpHost: @Sendable (String) -> HostAnswer {
+        // Offloaded calls run on the simulation's thread.
+        let network = network
+        return { network.addresses(of: $0) }
+    }
 }

@@ -9,6 +9,10 @@ final class SimulatedListener {
     let address: SocketAddress
     /// The most connections that wait to be accepted.
     private let backlog: Int
+    /// What connections begin with.
+    var options: [SocketOption: [Int32]] = [:]
+    /// Whether others may listen on the same address.
+    var sharesPort: Bool { options[.reusePort]?.first ?? 0 != 0 }
     /// Connections that wait to be accepted.
     private var queue: [SimulatedSocket] = []
     /// Connects that wait for room in the queue.
@@ -50,7 +54,7 @@ final class SimulatedListener {
     private func serve() {
         repeat {
             while queue.count < backlog, !attempts.isEmpty {
-                if let socket = network.establish(attempts.removeFirst()) { queue.append(socket) }
+                if let socket = network.establish(attempts.removeFirst(), options: options) { queue.append(socket) }
             }
             guard let acceptor = acceptors.first, !queue.isEmpty else { return }
             guard let descriptor = world.descriptors.open(queue[0]) else {

@@ -54,6 +54,14 @@ package protocol Driver: AnyObject {
     func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress
     /// The address of the socket's peer.
     func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress
+    /// Sets an option of a socket; `values` are its fields as the kernel has them.
+    func setOption(_ option: SocketOption, of socket: Descriptor, to values: [Int32]) throws(Errno)
+    /// The first field of a socket's option.
+    func option(_ option: SocketOption, of socket: Descriptor) throws(Errno) -> Int32
+    /// Breaks a connection: the peer sees a reset, what was not sent is gone, and operations on it end with an error.
+    func breakConnection(_ socket: Descriptor)
+    /// Finds the addresses of a host. It may block: call it in the offload pool.
+    var lookUpHost: @Sendable (String) -> HostAnswer { get }
     /// Closes a descriptor that no operation uses, at once.
     func closeNow(_ descriptor: Descriptor)
 }

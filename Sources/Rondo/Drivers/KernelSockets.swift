@@ -19,7 +19,7 @@ extension KernelDriver {
         let descriptor = Descriptor(rawValue: try systemCall { socket(address.domain, kind, 0) })
         do {
             // Small answers must not wait for the acknowledgement of the ones before.
-            try set(descriptor, level: Int32(IPPROTO_TCP), option: TCP_NODELAY, to: 1)
+            try setOption(.noDelay, of: descriptor, to: [1])
         } catch {
             closeNow(descriptor)
             throw error
@@ -28,7 +28,7 @@ extension KernelDriver {
     }
 
     package func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {
-        try set(socket, level: SOL_SOCKET, option: SO_REUSEADDR, to: 1)
+        try setOption(.reuseAddress, of: socket, to: [1])
         // SAFETY: the address outlives the call, here and in the calls below.
         try systemCall { unsafe address.withSockaddr { unsafe bind(socket.rawValue, $0, $1) } }
         try systemCall { Glibc.listen(socket.rawValue, backlog) }
@@ -44,14 +44,6 @@ extension KernelDriver {
 
     package func closeNow(_ descriptor: Descriptor) {
         _ = Glibc.close(descriptor.rawValue)  // an error of close leaves nothing that could be done
-    }
-
-    private func set(_ socket: Descriptor, level: Int32, option: Int32, to value: Int32) throws(Errno) {
-        var value = value
-        // SAFETY: the value outlives the call, which is told its size.
-        try systemCall {
-            unsafe setsockopt(socket.rawValue, level, option, &value, socklen_t(MemoryLayout<Int32>.size))
-        }
     }
 }
 

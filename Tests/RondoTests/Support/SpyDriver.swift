@@ -61,6 +61,14 @@ final class SpyDriver: Driver {
     func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try base.localAddress(of: socket) }
     func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try base.peerAddress(of: socket) }
     func closeNow(_ descriptor: Descriptor) { base.closeNow(descriptor) }
+    func setOption(_ option: SocketOption, of socket: Descriptor, to values: [Int32]) throws(Errno) {
+        try base.setOption(option, of: socket, to: values)
+    }
+    func option(_ option: SocketOption, of socket: Descriptor) throws(Errno) -> Int32 {
+        try base.option(option, of: socket)
+    }
+    func breakConnection(_ socket: Descriptor) { base.breakConnection(socket) }
+    var lookUpHost: @Sendable (String) -> HostAnswer { base.lookUpHost }
 }
 
 extension LoopConfiguration {
