@@ -16,7 +16,7 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
     private var isWaiterCancelled = false
     private var isOwnerWaiting = false
     private var isOwnerCancelled = false
-    /// The task that hears of its cancellation by itself (see `TCPStream.whileOwned`), as an address; 0 for none.
+    /// The task that hears of its cancellation by itself (see `SocketStream.whileOwned`), as an address; 0 for none.
     private var owner: UInt = 0
 
     init(_ descriptor: Descriptor, loop: EventLoop) {

@@ -4,36 +4,19 @@ import SystemPackage
 /// A TCP socket that accepts connections.
 ///
 /// It may be used from any task; its work is done on the loop that it was made on.
-@safe
-public final class TCPListener: @unchecked Sendable {
-    // SAFETY: `loop`, `descriptor` and `localAddress` never change. The rest belongs to the loop's thread, and each
-    // method goes there before it touches anything. Closing points to nothing.
-
-    /// The loop that does this listener's work.
-    public let loop: EventLoop
+public final class TCPListener: Sendable {
     /// Where it listens; with the port that the system chose, if it was asked for port 0.
     public let localAddress: SocketAddress
 
-    private let descriptor: Descriptor
-    private let queue: AcceptQueue
-    private var isClosed = false
+    private let socket: ListeningSocket
 
     private init(_ descriptor: Descriptor, address: SocketAddress, loop: EventLoop) {
-        self.descriptor = descriptor
-        self.loop = loop
         localAddress = address
-        queue = AcceptQueue(descriptor, name: "\(address)", loop: loop)
+        socket = ListeningSocket(descriptor, name: "\(address)", loop: loop)
     }
 
-    deinit {
-        if isClosed { return }
-        let queue = queue
-        let (descriptor, loop) = (descriptor, loop)
-        loop.detach {
-            await queue.close()
-            _ = await unsafe loop.performToTheEnd(.close(descriptor))
-        }
-    }
+    /// The loop that does this listener's work.
+    public var loop: EventLoop { socket.loop }
 
     /// Listens on `address`.
     ///
@@ -63,16 +46,7 @@ public final class TCPListener: @unchecked Sendable {
     /// While the process has no file descriptor left, this waits and tries again, and new connections wait in the
     /// kernel's queue; the loop's logger is told. If the task is cancelled it throws, and no connection is lost.
     public func accept() async throws(IOError) -> TCPStream {
-        try await loop.onLoop { () async throws(IOError) in
-            if loop.spendOperation() { await loop.yieldInTurn() }
-            while true {
-                if isClosed { throw error(.closed) }
-                if let descriptor = queue.next() { return TCPStream(descriptor, loop: loop) }
-                if let code = queue.failure { throw error(IOError.cause(ofAnswer: -code)) }
-                if queue.hasWaiter { throw error(.busy) }
-                if await !queue.wait() { throw error(.cancelled) }
-            }
-        }
+        TCPStream(try await socket.accept(), loop: loop)
     }
 
     /// Accepts connections and runs `handler` for each, in a task of its own, all at once.
@@ -83,43 +57,15 @@ public final class TCPListener: @unchecked Sendable {
     ///
     /// Each connection costs the same, however many there are.
     public func serve(_ handler: @escaping @Sendable (TCPStream) async throws -> Void) async throws(IOError) {
-        try await loop.onLoop { () async throws(IOError) in
-            let connections = ConnectionTasks(loop: loop)
-            let logger = loop.configuration.logger
-            do throws(IOError) {
-                while true {
-                    let stream = try await accept()
-                    connections.start {
-                        do {
-                            try await stream.whileOwned { try await handler(stream) }
-                        } catch {
-                            logger.debug("a connection ended: \(error)")
-                        }
-                        await stream.close()
-                    }
-                }
-            } catch {
-                connections.cancelAll()
-                await connections.waitForAll()
-                throw error
-            }
-        }
+        let loop = loop
+        try await socket.serve({ TCPStream($0, loop: loop) }, handler)
     }
 
     /// Stops listening. Who accepts meanwhile gets an error. Closing twice is no mistake.
-    public func close() async {
-        await loop.onLoop {
-            if isClosed { return }
-            isClosed = true
-            await queue.close()
-            _ = await unsafe loop.performToTheEnd(.close(descriptor))
-        }
-    }
+    public func close() async { await socket.close() }
 
     /// Times that accepting had to pause because no file descriptor was left.
     public var shortages: Int {
-        get async { await loop.onLoop { queue.shortages } }
+        get async { await socket.shortages }
     }
-
-    private func error(_ cause: IOError.Cause) -> IOError { IOError("accept on", "\(localAddress)", cause) }
 }
