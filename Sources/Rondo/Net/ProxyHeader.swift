@@ -163,7 +163,9 @@ extension ProxyHeader {
 
     /// A line of version 1, without its end.
     static func parse(line: [UInt8]) -> Result<ProxyHeader, Malformed> {
-        let words = line.split(separator: 0x20, omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
+        let words = line.split(separator: 0x20, omittingEmptySubsequences: false).map {
+            String(decoding: $0, as: UTF8.self)
+        }
         guard words.count >= 2, words[0] == "PROXY" else { return .failure(Malformed(words: "it is no PROXY line")) }
         // Whatever follows UNKNOWN is to be ignored.
         if words[1] == "UNKNOWN" { return .success(ProxyHeader(nil)) }
@@ -234,5 +236,7 @@ extension ProxyHeader {
         return attributes
     }
 
-    private static func number(_ bytes: [UInt8], at index: Int) -> Int { Int(bytes[index]) << 8 + Int(bytes[index + 1]) }
+    private static func number(_ bytes: [UInt8], at index: Int) -> Int {
+        Int(bytes[index]) << 8 + Int(bytes[index + 1])
+    }
 }

@@ -162,7 +162,9 @@ public final class BufferedReader: ByteSource {
             if overlap > 0, gatheredCount > 0 { gather(chunk.count) }
             if gatheredCount > searched {
                 let start = gatheredStart + searched
-                if let index = unsafe search(gathered.span.bytes.extracting(start..<gathered.count), delimiter) { return searched + index + delimiter.count }
+                if let index = unsafe search(gathered.span.bytes.extracting(start..<gathered.count), delimiter) {
+                    return searched + index + delimiter.count
+                }
             }
             if let index = search(chunk.bytes, delimiter) {
                 if gatheredCount == 0 { return index + delimiter.count }

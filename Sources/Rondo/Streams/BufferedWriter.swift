@@ -59,7 +59,8 @@ public final class BufferedWriter: ByteSink {
     /// - Throws: `IOError`; `.invalid` if the number can't say so many.
     public func writeFrame(_ bytes: RawSpan, length: FrameLength) async throws(IOError) {
         guard let prefix = length.bytes(for: bytes.byteCount) else {
-            throw IOError("write to", subject, .invalid("a frame of \(bytes.byteCount) bytes is too long for \(length)"))
+            throw IOError(
+                "write to", subject, .invalid("a frame of \(bytes.byteCount) bytes is too long for \(length)"))
         }
         try await write(prefix)
         try await write(bytes)
