@@ -216,13 +216,15 @@ import Testing
         #expect(await cause([0x80], .varint) == .unexpectedEnd)
         let endless = [UInt8](repeating: 0xff, count: 20)
         #expect(await cause(endless, .varint) == .malformed("a frame's length takes more than 64 bits"))
+        #expect(
+            await cause([UInt8](repeating: 0xff, count: 9) + [1], .varint, limit: .max) == .limitExceeded(0x7fff_ffff))
         let greatest = [UInt8](repeating: 0xff, count: 9) + [1]
         #expect(await cause(greatest, .varint) == .limitExceeded(100))
     }
 
-    /// A length of 4 GB takes no memory before the bytes come.
+    /// A length of 2 GB takes no memory before the bytes come.
     @Test func memoryGrowsWithWhatArrives() async throws {
-        let reader = BufferedReader(Pieces([255, 255, 255, 255, 1], size: 5))
+        let reader = BufferedReader(Pieces([0x7f, 255, 255, 255, 1], size: 5))
         let before = allocatedBytes()
         let error = await ioError { try await next(of: reader, .uint32(), limit: .max) }
         #expect(error?.cause == .unexpectedEnd)

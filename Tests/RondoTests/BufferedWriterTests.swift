@@ -61,6 +61,16 @@ import Testing
         #expect(sink.bytes == pattern(total))
     }
 
+    @Test func partsGoTogether() async throws {
+        let sink = Collected()
+        try await sink.write(contentsOf: [pattern(10), [], pattern(20, from: 10), pattern(5, from: 30)])
+        #expect(sink.writes == [pattern(35)])
+        try await sink.write(contentsOf: [pattern(10, from: 35), pattern(200_000, from: 45)])
+        #expect(sink.vectored == 1 && sink.bytes == pattern(200_045))
+        try await sink.write(contentsOf: [])
+        #expect(sink.bytes.count == 200_045)
+    }
+
     @Test func anErrorOfTheSinkComesThrough() async throws {
         let sink = Collected()
         sink.failure = IOError("write to", "it", .system(.brokenPipe))

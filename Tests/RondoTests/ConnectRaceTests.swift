@@ -94,6 +94,22 @@ extension LoopSuites {
             }
         }
 
+        /// A resolver that takes a minute does not keep a task that was cancelled.
+        @Test func aSlowResolverIsNotWaitedFor() throws {
+            var options = SimulationOptions()
+            options.offloadLatency = .seconds(60) ... .seconds(60)
+            try Simulation.run(options: options) { simulation in
+                simulation.network.setHost("example.com", addresses: ["192.0.2.1"])
+                let attempt = start { try await TCPStream.connect(to: "example.com", port: 443) }
+                try await Task.sleep(for: .seconds(1))
+                attempt.cancel()
+                #expect(await ioError(of: attempt)?.description == "resolve example.com: the task was cancelled")
+                #expect(simulation.now < .seconds(2))
+                let addresses = try await resolve("example.com", port: 7)
+                #expect(addresses == [Self.address("192.0.2.1", 7)] && simulation.now >= .seconds(61))
+            }
+        }
+
         /// Whenever it is cancelled, nothing is left.
         @Test(arguments: 0..<40 as Range<UInt64>) func cancellingEndsEveryAttempt(seed: UInt64) throws {
             try Simulation.run(seed: seed) { simulation in

@@ -39,8 +39,8 @@ extension LoopSuites {
             #expect(await ioError { try await copy(from: cancelled, to: sink) } == sink.failure)
         }
 
-        /// A source without end → a connection → a proxy → a connection → a reader that does not read: all of it stands
-        /// still after what the kernel and the loop hold at most, and goes on when the reader does.
+        /// A source without end → a connection → a proxy → a connection → a reader that does not read: everything
+        /// stands still after what the kernel and the loop hold at most, and goes on when the reader does.
         @Test(arguments: World.allCases) func aStalledReaderStopsTheSource(world: World) throws {
             try world.run {
                 let (first, second) = (try await connectedPair(), try await connectedPair())
@@ -59,7 +59,6 @@ extension LoopSuites {
                 #expect(standstill < 8_000_000, "\(standstill) bytes were taken from the source")
                 // Two streams may hold 256 KB unread each, and what was under way then.
                 #expect(loop.driver.receiveBuffers.count * loop.driver.receiveBuffers.bufferSize <= 4 << 20)
-                #expect(loop.driver.receiveBuffers.lentSlices < 2000)
 
                 var received = 1
                 while received < 4 * standstill, let chunk = try await second.server.read(upTo: 65_536) {

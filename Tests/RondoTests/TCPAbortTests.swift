@@ -52,6 +52,49 @@ extension LoopSuites {
             }
         }
 
+        @Test(arguments: World.allCases) func aResetBeforeAcceptingIsReadAfterIt(world: World) throws {
+            try world.run {
+                let listener = try await TCPListener.listen(on: .loopback(port: 0))
+                let client = try await TCPStream.connect(to: listener.localAddress)
+                await client.abort()
+                let server = try await listener.accept()
+                #expect(await ioError { try await server.readExactly(1) }?.errno == .connectionReset)
+                await server.close()
+                await listener.close()
+            }
+        }
+
+        /// Within an item a reset is a reset, and what came before it is still there.
+        @Test(arguments: World.allCases) func aResetWithinALine(world: World) throws {
+            try world.run {
+                let pair = try await connectedPair()
+                let reader = BufferedReader(pair.server)
+                try await pair.client.write("whole\nhalf")
+                let line = try await reader.readLine()
+                #expect(line == "whole")
+                let half = try await reader.peek(4)
+                #expect(half == Array("half".utf8))
+                await pair.client.abort()
+                #expect(await ioError { try await reader.readLine() }?.errno == .connectionReset)
+                #expect(reader.bufferedCount == 4)
+                await pair.close()
+            }
+        }
+
+        /// The peer resets while this end closes: nobody waits for it.
+        @Test(arguments: World.allCases) func aResetWhileClosing(world: World) throws {
+            try world.run {
+                for _ in 0..<10 {
+                    let pair = try await connectedPair()
+                    try await pair.client.write(pattern(5000))
+                    let closer = start { await pair.client.close() }
+                    await pair.server.abort()
+                    try await closer.value
+                }
+                #expect(statistics.pendingOperations == 0)
+            }
+        }
+
         @Test(arguments: World.allCases) func ownReadersAndWritersGoOn(world: World) throws {
             try world.run {
                 let pair = try await connectedPair()

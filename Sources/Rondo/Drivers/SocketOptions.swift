@@ -1,4 +1,5 @@
-// Options of sockets, by the kernel's numbers (man 7 socket, tcp, ipv6), and other calls that the kernel answers at once.
+// Options of sockets, by the kernel's numbers (man 7 socket, tcp, ipv6), and other calls that the kernel answers at
+// once.
 
 import CRondo
 import Glibc

@@ -5,7 +5,7 @@ extension File {
     ///
     /// - Parameter chunkSize: the most bytes to read at once.
     public func source(from offset: Int64 = 0, chunkSize: Int = 256 * 1024) -> FileSource {
-        FileSource(self, offset: offset, chunkSize: max(1, chunkSize))
+        FileSource(self, offset: offset, chunkSize: min(max(1, chunkSize), 1 << 30))
     }
 
     /// Writes to the file from `offset` on.
@@ -56,6 +56,7 @@ public final class FileSink: ByteSink {
         offset += Int64(bytes.byteCount)
     }
 
-    /// Does nothing: the file stays open, and what was written is not made durable (see ``File/synchronize(dataOnly:)``).
+    /// Does nothing: the file stays open, and what was written is not made durable: ``File/synchronize(dataOnly:)``
+    /// does that.
     public func finishWriting() async throws(IOError) {}
 }

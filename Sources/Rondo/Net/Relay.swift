@@ -16,12 +16,12 @@ public struct RelayCounts: Hashable, Sendable {
 
 /// Passes on all that comes on each of two connections to the other, until both have ended.
 ///
-/// When one peer sends no more, the other is told so, and the other direction goes on. A peer that does not read stops the
-/// one that sends. Neither connection is closed.
+/// When one peer sends no more, the other is told so, and the other direction goes on. A peer that does not read stops
+/// the one that sends. Neither connection is closed.
 ///
 /// - Throws: the error of the direction that failed first; the other one is given up then, and so it is if the task is
-///   cancelled. The connections are then good for nothing but closing, or better ``SocketStream/abort()``, so that their
-///   peers don't take what came for all there was.
+///   cancelled. The connections are then good for nothing but closing, or better ``SocketStream/abort()``, so that
+///   their peers don't take what came for all there was.
 @discardableResult
 public func relay(_ first: SocketStream, _ second: SocketStream) async throws(IOError) -> RelayCounts {
     var counts = RelayCounts(forward: 0, back: 0)

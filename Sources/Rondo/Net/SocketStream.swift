@@ -129,8 +129,9 @@ public class SocketStream: @unchecked Sendable {
 
     /// Sends a chunk from where it stands, and gives its buffer back when that is done.
     ///
-    /// For a chunk that this loop has received, this hands the chunk over and does not wait for the kernel to take it, unless the chunk before it is still under
-    /// way. If it can't be sent the next write says so, or ``finishWriting()``. ``close()`` waits for it.
+    /// For a chunk that this loop has received, this hands the chunk over and does not wait for the kernel to take it,
+    /// unless the chunk before it is still under way. If it can't be sent the next write says so, or
+    /// ``finishWriting()``. ``close()`` waits for it. Other chunks are sent as bytes are, and waited for.
     ///
     /// If the task is cancelled while it waits here, the chunk under way is given up, and the stream is good for
     /// nothing but closing.

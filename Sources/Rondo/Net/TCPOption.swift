@@ -1,5 +1,5 @@
-// What can be set on a TCP connection. Not SO_LINGER with a time: closing such a socket blocks the thread that closes it,
-// and that is the loop's (docs/decisions/0020).
+// What can be set on a TCP connection. Not SO_LINGER with a time: closing such a socket blocks the thread that closes
+// it, and that is the loop's (docs/decisions/0020).
 
 /// A setting of a TCP connection.
 public enum TCPOption: Hashable, Sendable {
@@ -12,7 +12,8 @@ public enum TCPOption: Hashable, Sendable {
     /// the system's own rules, which take about 15 minutes.
     case userTimeout(Duration?)
     /// How many bytes the kernel keeps for this end to read. It takes twice as many, for its own needs too. Setting it
-    /// turns off that the kernel finds the size by itself. To have a large window, set it before connecting or listening.
+    /// turns off that the kernel finds the size by itself. To have a large window, set it before connecting or
+    /// listening.
     case receiveBuffer(Int)
     /// How many bytes the kernel keeps to be sent and acknowledged. As for `receiveBuffer`.
     case sendBuffer(Int)

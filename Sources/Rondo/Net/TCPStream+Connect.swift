@@ -3,11 +3,11 @@
 extension TCPStream {
     /// Connects to a host by name or number: to whichever of its addresses answers first (RFC 8305).
     ///
-    /// The addresses are tried in the resolver's order, IPv6 and IPv4 taking turns. The next attempt begins when one has
-    /// failed, or when `stagger` has passed without an answer; those before go on. The first connection wins, the others
-    /// are given up and closed. Resolving happens in the offload pool, as the system's resolver may block.
+    /// The addresses are tried in the resolver's order, IPv6 and IPv4 taking turns. The next attempt begins when one
+    /// has failed, or when `stagger` has passed without an answer; those before go on. The first connection wins, the
+    /// others are given up and closed.
     ///
-    /// Cancelling the task gives all attempts up.
+    /// Cancelling the task gives all attempts up, and does not wait for a resolver that is slow.
     ///
     /// - Parameters:
     ///   - stagger: how long an attempt is given before the next one begins beside it.

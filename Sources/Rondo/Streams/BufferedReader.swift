@@ -1,15 +1,15 @@
 // Lines, delimiters, frames and counts out of a stream that comes in pieces.
 //
-// What is unread stands in two places: first `gathered`, then `chunk`. An item that lies within one chunk is taken from
-// there, and never enters `gathered`. A chunk is moved to `gathered` only when the item is not complete and more must be
-// waited for: so no byte is gathered twice, no receive buffer is held while waiting, and a call that is cancelled has
-// lost nothing. `searched` remembers what was looked at in vain: a line that comes byte by byte costs as much as it is
-// long.
+// What is unread stands in two places: first `gathered`, then `chunk`. An item that lies within one chunk is taken
+// from there, and never enters `gathered`. A chunk is moved to `gathered` only when the item is not complete and more
+// must be waited for: so no byte is gathered twice, no receive buffer is held while waiting, and a call that is
+// cancelled has lost nothing. `searched` remembers what was looked at in vain: a line that comes byte by byte costs as
+// much as it is long.
 
 /// Reads lines, frames and other items from a byte stream.
 ///
-/// It is for one task. A call that is cancelled, or that throws ``IOError/Cause/limitExceeded(_:)``, takes nothing out of
-/// the stream: the next call finds all bytes in their place.
+/// It is for one task. A call that is cancelled, or that throws ``IOError/Cause/limitExceeded(_:)``, takes nothing out
+/// of the stream: the next call finds all bytes in their place.
 ///
 /// Between two calls it may hold a chunk of the loop's receive buffers, with what came behind the last item; while it
 /// waits for more it holds none.
@@ -114,7 +114,7 @@ public final class BufferedReader: ByteSource {
     ///
     /// - Parameters:
     ///   - length: the number's form.
-    ///   - limit: the most bytes that a frame may have behind its number.
+    ///   - limit: the most bytes that a frame may have behind its number; never more than 2 GB.
     /// - Returns: the frame without its number, without having been copied if it came in one piece; nil at the end of
     ///   the stream.
     /// - Throws: `IOError`: `.limitExceeded`, `.unexpectedEnd` if the stream ends within a frame, or `.malformed`.
@@ -129,7 +129,8 @@ public final class BufferedReader: ByteSource {
             case .needsMore: prefix += 1
             case .malformed: throw error(.malformed("a frame's length takes more than 64 bits"))
             case .length(let count):
-                guard count <= limit else { throw error(.limitExceeded(limit)) }
+                let most = min(limit, Int(Int32.max))
+                guard count <= most else { throw error(.limitExceeded(most)) }
                 guard try await has(prefix + count) else { throw error(.unexpectedEnd) }
                 drop(prefix)
                 return takeChunk(count)

@@ -7,6 +7,8 @@
 ///
 /// After an error the stream below is good for nothing but closing.
 public final class BufferedWriter: ByteSink {
+    // SAFETY: the bytes of a span of UInt8 are those of its numbers.
+
     private let sink: any ByteSink
     private var buffer: [UInt8] = []
     /// The most bytes that are held back.

@@ -5,8 +5,8 @@
 ///
 /// **Hold such chunks briefly.** A loop has a limited number of receive buffers, and many receives share one, so that a
 /// chunk of one byte may keep 64 KB from being used again. While all buffers are lent out, no socket of the loop
-/// receives anything: its reads wait until somebody lets go of a chunk. What has to be kept is copied, `Array(chunk)`, or
-/// moved out with ``keep()``.
+/// receives anything: its reads wait until somebody lets go of a chunk. What has to be kept is copied, `Array(chunk)`,
+/// or moved out with ``keep()``.
 @safe
 public struct ByteChunk: ~Copyable {
     // SAFETY: `start` points to `slice.count` bytes that `owner` keeps: the loop, until the slice is released, or an

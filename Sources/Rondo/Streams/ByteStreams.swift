@@ -55,16 +55,27 @@ extension ByteSink {
     }
 
     /// Writes all of `bytes`.
-    public func write(_ bytes: [UInt8]) async throws(IOError) { unsafe try await write(bytes.span.bytes) }
+    public func write(_ bytes: [UInt8]) async throws(IOError) {
+        // SAFETY: the bytes of a span of UInt8 are those of its numbers.
+        unsafe try await write(bytes.span.bytes)
+    }
+
+    /// Writes all of these, one after the other. Many small ones are collected and go together.
+    public func write(contentsOf parts: [[UInt8]]) async throws(IOError) {
+        let writer = BufferedWriter(self, capacity: min(64 * 1024, parts.reduce(0) { $0 + $1.count }))
+        for part in parts { try await writer.write(part) }
+        try await writer.flush()
+    }
 
     /// Writes the text's UTF-8.
     public func write(_ text: String) async throws(IOError) { try await write(Array(text.utf8)) }
 }
 
-/// Copies from `source` to `sink` until the source ends, and answers how many bytes that were. The sink is not finished.
+/// Copies from `source` to `sink` until the source ends, and answers how many bytes that were. The sink is not
+/// finished.
 ///
-/// Bytes move on as chunks, from where they stand: between sockets of one loop they are copied by the kernel only. At most
-/// one chunk is on its way, so a sink that is slow stops its source.
+/// Bytes move on as chunks, from where they stand: between sockets of one loop they are copied by the kernel only. At
+/// most one chunk is on its way, so a sink that is slow stops its source.
 ///
 /// If the task is cancelled, bytes that were read may not have been written.
 ///
