@@ -5,5 +5,7 @@ let package = Package(
     name: "Examples",
     dependencies: [.package(name: "rondo", path: "..")],
     targets: [
-        .executableTarget(name: "echo", dependencies: [.product(name: "Rondo", package: "rondo")])
+        .executableTarget(name: "echo", dependencies: [.product(name: "Rondo", package: "rondo")]),
+        .executableTarget(name: "proxy", dependencies: [.product(name: "Rondo", package: "rondo")]),
+        .executableTarget(name: "copy", dependencies: [.product(name: "Rondo", package: "rondo")]),
     ])

@@ -150,13 +150,13 @@ final class SimulatedDriver: Driver {
     }
 
     func setOption(_ option: SocketOption, of socket: Descriptor, to value: [UInt8]) throws(Errno) {
-        guard let socket = datagrams.socket(socket) else { throw .notSupportedOnSocket }
-        try socket.setOption(option, to: value)
+        guard let datagrams = datagrams.socket(socket) else { return try network.setOption(option, of: socket, to: value) }
+        try datagrams.setOption(option, to: value)
     }
 
     func option(_ option: SocketOption, of socket: Descriptor, size: Int) throws(Errno) -> [UInt8] {
-        guard let socket = datagrams.socket(socket) else { throw .notSupportedOnSocket }
-        return try socket.option(option, size: size)
+        guard let datagrams = datagrams.socket(socket) else { return try network.option(option, of: socket, size: size) }
+        return try datagrams.option(option, size: size)
     }
 
     func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {
@@ -177,4 +177,12 @@ final class SimulatedDriver: Driver {
     }
 
     func closeNow(_ descriptor: Descriptor) { _ = close(descriptor) }
+
+    func breakConnection(_ socket: Descriptor) { network.breakConnection(socket) }
+
+    var lookUpHost: @Sendable (String) -> HostAnswer {
+        // Offloaded calls run on the simulation's thread.
+        let network = network
+        return { network.addresses(of: $0) }
+    }
 }

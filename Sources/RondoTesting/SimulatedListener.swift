@@ -9,6 +9,10 @@ final class SimulatedListener {
     let address: SocketAddress
     /// The most connections that wait to be accepted.
     private let backlog: Int
+    /// What connections begin with.
+    var options: [SocketOption: [UInt8]] = [:]
+    /// Whether others may listen on the same address.
+    var sharesPort: Bool { options[.reusePort]?.first ?? 0 != 0 }
     /// Connections that wait to be accepted.
     private var queue: [SimulatedSocket] = []
     /// Connects that wait for room in the queue.
@@ -54,7 +58,8 @@ final class SimulatedListener {
     private func serve() {
         repeat {
             while queue.count < backlog, !attempts.isEmpty {
-                if let socket = network.establish(attempts.removeFirst()) { queue.append(socket) }
+                let socket = network.establish(attempts.removeFirst(), options: options)
+                if let socket { queue.append(socket) }
                 onConnection()
             }
             guard let acceptor = acceptors.first, !queue.isEmpty else { return }

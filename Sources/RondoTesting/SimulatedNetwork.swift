@@ -26,6 +26,10 @@ public final class SimulatedNetwork: @unchecked Sendable {
     /// Ports of sockets that connected. Asked, never walked.
     private var clientPorts: Set<Int> = []
     private var nextPort: Int
+    /// What a resolver knows.
+    private var hosts: [String: [SocketAddress]] = [:]
+    /// Addresses that never answer.
+    private var silentHosts: Set<String> = []
 
     init(world: SimulatedWorld) {
         self.world = world
@@ -44,10 +48,31 @@ public final class SimulatedNetwork: @unchecked Sendable {
         }
     }
 
+    /// Tells the simulated resolver of a host. Names that it was not told have no address.
+    public func setHost(_ name: String, addresses: [String]) {
+        hosts[name] = addresses.map { text in
+            guard let address = SocketAddress(text, port: 0) else { crash("\(text) is no numeric address") }
+            return address
+        }
+    }
+
+    /// Lets an address swallow all connects: nobody refuses, nobody answers.
+    public func silence(_ host: String) {
+        guard let address = SocketAddress(host, port: 0) else { crash("\(host) is no numeric address") }
+        silentHosts.insert(address.host)
+    }
+
     /// Connections that neither end has closed.
     public var connectionCount: Int { connected.count { $0.isServer && $0.peerSocket?.isClosed == false } }
 
     // MARK: What sockets ask for
+
+    /// What the resolver answers.
+    func addresses(of host: String) -> HostAnswer {
+        HostAnswer(hosts[host] ?? [], failure: hosts[host] == nil ? "Name or service not known" : nil)
+    }
+
+    var connectionCapacity: Int { world.options.connectionCapacity }
 
     /// The time until what is sent now arrives.
     func latency() -> UInt64 { numbers.nanoseconds(in: world.options.networkLatency) }
@@ -84,10 +109,11 @@ public final class SimulatedNetwork: @unchecked Sendable {
         var address = address
         if address.port == 0 {
             address.port = try freePort()
-        } else if listeners.contains(where: { $0.overlaps(address) }) {
+        } else if listeners.contains(where: { $0.overlaps(address) && !($0.sharesPort && socket.sharesPort) }) {
             throw .addressInUse
         }
         let listener = SimulatedListener(world: world, network: self, address: address, backlog: max(1, backlog))
+        listener.options = socket.options
         socket.local = address
         socket.state = .listening(listener)
         listener.onConnection = { [unowned socket] in socket.answerPolls() }
@@ -103,7 +129,7 @@ public final class SimulatedNetwork: @unchecked Sendable {
         return peer
     }
 
-    private func socket(_ descriptor: Descriptor) throws(Errno) -> SimulatedSocket {
+    func socket(_ descriptor: Descriptor) throws(Errno) -> SimulatedSocket {
         guard let object = world.descriptors[descriptor] else { throw .badFileDescriptor }
         guard let socket = object as? SimulatedSocket else { throw .notSocket }
         return socket
@@ -167,7 +193,9 @@ public final class SimulatedNetwork: @unchecked Sendable {
         socket.remote = remote
         let attempt = ConnectionAttempt(operation: operation, client: socket)
         world.after(latency()) { [unowned self] in
-            if let listener = listeners.first(where: { $0.hears(remote) }) {
+            if silentHosts.contains(remote.host) {
+                // The connect's own time limit ends it.
+            } else if let listener = listener(for: remote) {
                 listener.request(attempt)
             } else {
                 refuse(attempt)
@@ -178,6 +206,12 @@ public final class SimulatedNetwork: @unchecked Sendable {
             socket.forgetConnection()
             world.complete(operation, -ETIMEDOUT)
         }
+    }
+
+    /// Who hears a connect: of several that share the port, any.
+    private func listener(for remote: SocketAddress) -> SimulatedListener? {
+        let all = listeners.filter { $0.hears(remote) }
+        return all.count < 2 ? all.first : all[numbers.number(in: 0...all.count - 1)]
     }
 
     /// Nobody listens.
@@ -194,7 +228,7 @@ public final class SimulatedNetwork: @unchecked Sendable {
     /// A listener has room: the connection exists from now on. The client learns it later.
     ///
     /// - Returns: the listener's end, or nil if the client has given up.
-    func establish(_ attempt: ConnectionAttempt) -> SimulatedSocket? {
+    func establish(_ attempt: ConnectionAttempt, options: [SocketOption: [UInt8]]) -> SimulatedSocket? {
         let client = attempt.client
         guard !client.isClosed, case .connecting = client.state else { return nil }
         let server = SimulatedSocket(world: world, network: self)
@@ -202,6 +236,7 @@ public final class SimulatedNetwork: @unchecked Sendable {
         server.local = client.remote
         server.remote = client.local
         client.join(with: server)
+        server.options = options
         server.state = .connected
         connected.append(client)
         connected.append(server)

@@ -18,6 +18,9 @@ final class SimulatedSocket: SimulatedObject {
     private unowned let world: SimulatedWorld
     private unowned let network: SimulatedNetwork
     var state = State.fresh
+    /// What was set.
+    var options: [SocketOption: [UInt8]] = [.noDelay: [1, 0, 0, 0]]
+    var sharesPort: Bool { options[.reusePort]?.first ?? 0 != 0 }
     /// Its own address, once it has one.
     var local: SocketAddress?
     /// Its peer's address, once it connects.
@@ -233,7 +236,8 @@ final class SimulatedSocket: SimulatedObject {
         if case .listening(let listener) = state { return listener.close() }
         let hasUnread = incoming.map { $0.arrivedCount > 0 } ?? false
         incoming?.isReaderClosed = true
-        if hasUnread, !isReset { abort() } else { endSending() }
+        let resets = options[.linger] == [1, 0, 0, 0, 0, 0, 0, 0]
+        if hasUnread || resets, !isReset { abort() } else { endSending() }
         network.didClose(self)
     }
 
@@ -244,6 +248,13 @@ final class SimulatedSocket: SimulatedObject {
         outgoing?.isWriterDone = true
         dispatch { [unowned self] in peerSocket?.reset() }
         network.didClose(self)
+    }
+
+    /// Breaks the connection from this end. What was sent before the reset arrives before it.
+    func breakOff() {
+        guard case .connected = state, !isReset else { return }
+        dispatch { [unowned self] in peerSocket?.reset() }
+        reset()
     }
 
     /// The connection is broken.

@@ -74,6 +74,10 @@ package protocol Driver: AnyObject {
     func readNow(_ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind) -> Int32
     /// Writes what there is room for; answers as `readNow`.
     func writeNow(_ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind) -> Int32
+    /// Breaks a connection: the peer sees a reset, what was not sent is gone, and operations on it end with an error.
+    func breakConnection(_ socket: Descriptor)
+    /// Finds the addresses of a host. It may block: call it in the offload pool.
+    var lookUpHost: @Sendable (String) -> HostAnswer { get }
     /// Closes a descriptor that no operation uses, at once.
     func closeNow(_ descriptor: Descriptor)
 }

@@ -20,7 +20,7 @@ extension KernelDriver {
         if !kind.isTCP { return descriptor }
         do {
             // Small answers must not wait for the acknowledgement of the ones before.
-            try setOption(SocketOption(Int32(IPPROTO_TCP), TCP_NODELAY), of: descriptor, to: Int32(1))
+            try setOption(.noDelay, of: descriptor, to: Int32(1))
         } catch {
             closeNow(descriptor)
             throw error
@@ -76,7 +76,7 @@ extension KernelDriver {
     }
 
     package func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {
-        try setOption(SocketOption(SOL_SOCKET, SO_REUSEADDR), of: socket, to: Int32(1))
+        try setOption(.reuseAddress, of: socket, to: Int32(1))
         // SAFETY: the address outlives the call, here and in the calls below.
         try systemCall { unsafe address.withSockaddr { unsafe Glibc.bind(socket.rawValue, $0, $1) } }
         try systemCall { Glibc.listen(socket.rawValue, backlog) }

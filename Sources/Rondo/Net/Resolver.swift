@@ -1,9 +1,10 @@
-// Names to addresses, by the system's own resolver: it knows /etc/hosts, search domains and whatever else is set up.
-// It may block, so it runs in the offload pool.
-
-import Glibc
+// Names to addresses. The driver knows the resolver: the system's own, or a simulation's table. It may block, so it
+// runs in the offload pool.
 
 /// The addresses of a host, in the order in which the system wants them tried.
+///
+/// If the task is cancelled this throws at once; the resolver's call then ends without anybody waiting for it, and
+/// keeps a thread of the offload pool until it does.
 ///
 /// - Parameter host: a name or a numeric address.
 /// - Throws: `IOError`: `.unresolved` with the resolver's words.
@@ -12,39 +13,44 @@ public func resolve(_ host: String, port: Int) async throws(IOError) -> [SocketA
         throw IOError("resolve", "\(host):\(port)", .invalid("\(port) is no port: use 0 to 65535"))
     }
     if let address = SocketAddress(host, port: port) { return [address] }
-    let answer: (code: Int32, addresses: [SocketAddress])
-    do {
-        answer = try await offload { lookUp(host, port: port) }
-    } catch {
-        throw IOError("resolve", host, .cancelled)
+    let answer: HostAnswer
+    if let loop = EventLoop.current {
+        let query = HostQuery(host, loop: loop)
+        guard let found = await loop.onLoop({ await query.run() }) else { throw IOError("resolve", host, .cancelled) }
+        answer = found
+    } else {
+        answer = askSystemResolver(host)
     }
-    // SAFETY: gai_strerror answers a constant string.
-    if answer.code != 0 || answer.addresses.isEmpty {
-        let words = answer.code == 0 ? "it has no internet address" : unsafe String(cString: gai_strerror(answer.code))
-        throw IOError("resolve", host, .unresolved(words))
+    if answer.addresses.isEmpty {
+        throw IOError("resolve", host, .unresolved(answer.failure ?? "it has no internet address"))
     }
-    return answer.addresses
+    return answer.addresses.map { address in
+        var address = address
+        address.port = port
+        return address
+    }
 }
 
-private func lookUp(_ host: String, port: Int) -> (code: Int32, addresses: [SocketAddress]) {
-    var hints = unsafe addrinfo()
-    unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-    unsafe hints.ai_flags = AI_ADDRCONFIG
-    var list: UnsafeMutablePointer<addrinfo>?
-    // SAFETY: the list is getaddrinfo's until it is freed below; addresses are copied out of it.
-    let code = unsafe getaddrinfo(host, nil, &hints, &list)
-    guard code == 0 else { return (code, []) }
-    defer { unsafe freeaddrinfo(list) }
-    var addresses: [SocketAddress] = []
-    var next = unsafe list
-    while let entry = unsafe next {
-        if let pointer = unsafe entry.pointee.ai_addr,
-            var address = unsafe SocketAddress(pointer, length: entry.pointee.ai_addrlen)
-        {
-            address.port = port
-            if !addresses.contains(address) { addresses.append(address) }
-        }
-        unsafe next = entry.pointee.ai_next
+/// A question to the resolver, which its asker may leave before there is an answer. It belongs to the loop's thread.
+private final class HostQuery: WaitingSink, @unchecked Sendable {
+    // SAFETY: as WaitingSink.
+
+    private let host: String
+    private var answer: HostAnswer?
+
+    init(_ host: String, loop: EventLoop) {
+        self.host = host
+        super.init(Descriptor(rawValue: -1), loop: loop)
     }
-    return (0, addresses)
+
+    /// Asks, and waits for the answer; nil if the task was cancelled.
+    func run() async -> HostAnswer? {
+        if loop.isShuttingDown { return nil }
+        let (host, lookUp) = (host, loop.driver.lookUpHost)
+        _ = loop.startTask { [self] in
+            answer = try? await offload { lookUp(host) }
+            wake()
+        }
+        return await waitForNews() ? answer : nil
+    }
 }

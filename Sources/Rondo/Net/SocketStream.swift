@@ -22,6 +22,8 @@ public class SocketStream: @unchecked Sendable {
     final let received: ReceiveQueue
     final let sending: SendQueue
     final private(set) var isClosed = false
+    /// Whether the descriptor may be another's by now.
+    final private(set) var hasGivenUpDescriptor = false
 
     init(_ descriptor: Descriptor, loop: EventLoop, received: ReceiveQueue? = nil) {
         self.descriptor = descriptor
@@ -125,10 +127,11 @@ public class SocketStream: @unchecked Sendable {
         try await unsafe send(start, count: buffer.count)
     }
 
-    /// Sends a chunk that was received, from where it stands, and gives its buffer back when that is done.
+    /// Sends a chunk from where it stands, and gives its buffer back when that is done.
     ///
-    /// This hands the chunk over and does not wait for the kernel to take it, unless the chunk before it is still under
-    /// way. If it can't be sent the next write says so, or ``finishWriting()``. ``close()`` waits for it.
+    /// For a chunk that this loop has received, this hands the chunk over and does not wait for the kernel to take it,
+    /// unless the chunk before it is still under way. If it can't be sent the next write says so, or
+    /// ``finishWriting()``. ``close()`` waits for it. Other chunks are sent as bytes are, and waited for.
     ///
     /// If the task is cancelled while it waits here, the chunk under way is given up, and the stream is good for
     /// nothing but closing.
@@ -136,6 +139,8 @@ public class SocketStream: @unchecked Sendable {
     /// - Throws: `IOError`: why this stream can't be written to, or why the chunk before this one was not sent.
     @inline(__always)
     public final func write(_ chunk: consuming ByteChunk) async throws(IOError) {
+        // Bytes of a program's own, or of another loop's receive buffers.
+        guard chunk.isLent(by: loop) else { return try await write(chunk.bytes) }
         let slice = chunk.take()
         if loop.isOnOwnThread, !loop.spendOperation(), canWriteAtOnce { return sending.send(slice) }
         try await forward(slice)
@@ -215,12 +220,12 @@ public class SocketStream: @unchecked Sendable {
     /// Closes the connection. Who reads or writes meanwhile gets an error; what was written is still delivered.
     ///
     /// It waits until the kernel has taken over the chunk that was written last; in a cancelled task it gives that
-    /// chunk up if the peer has no room for it. Closing twice is no mistake.
+    /// chunk up if the peer has no room for it. ``abort()`` waits for nothing. Closing twice is no mistake.
     public final func close() async {
         await loop.onLoop { await closeOnLoop() }
     }
 
-    private final func closeOnLoop() async {
+    final func closeOnLoop() async {
         if isClosed { return }
         isClosed = true
         await received.close()
@@ -230,6 +235,7 @@ public class SocketStream: @unchecked Sendable {
             await sending.waitForWriter()
         }
         await sending.waitUntilSent()
+        hasGivenUpDescriptor = true
         _ = await unsafe loop.performToTheEnd(.close(descriptor))
     }
 

@@ -22,13 +22,22 @@ public final class TCPListener: Sendable {
     ///
     /// - Parameters:
     ///   - address: where; port 0 lets the system choose.
-    ///   - backlog: how many connections may wait in the kernel before they are refused.
+    ///   - backlog: how many connections may wait in the kernel before they are refused; the system's limit is
+    ///     `net.core.somaxconn`.
+    ///   - options: what to set on the socket before it is bound.
     /// - Throws: `IOError`: `listen on 127.0.0.1:80: Address already in use`.
-    public static func listen(on address: SocketAddress, backlog: Int = 4096) async throws(IOError) -> TCPListener {
+    public static func listen(
+        on address: SocketAddress, backlog: Int = 4096, options: [TCPListenerOption] = []
+    ) async throws(IOError) -> TCPListener {
         let loop = EventLoop.required(for: "TCPListener.listen")
         do throws(Errno) {
             let descriptor = try loop.driver.openSocket(for: address)
             do throws(Errno) {
+                for option in options {
+                    for (option, values) in option.settings {
+                        try loop.driver.setOption(option, of: descriptor, toFields: values)
+                    }
+                }
                 try loop.driver.listen(descriptor, on: address, backlog: Int32(clamping: backlog))
                 let bound = try loop.driver.localAddress(of: descriptor)
                 return TCPListener(descriptor, address: bound, loop: loop)

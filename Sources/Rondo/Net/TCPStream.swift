@@ -20,12 +20,21 @@ public final class TCPStream: SocketStream, @unchecked Sendable {
     ///
     /// Cancelling the task gives the attempt up and closes the socket.
     ///
+    /// - Parameter options: what to set on the socket before it connects.
     /// - Throws: `IOError` with the system's reason, `connect to 127.0.0.1:80: Connection refused`.
-    public static func connect(to address: SocketAddress) async throws(IOError) -> TCPStream {
+    public static func connect(
+        to address: SocketAddress, options: [TCPOption] = []
+    ) async throws(IOError) -> TCPStream {
         let loop = EventLoop.required(for: "TCPStream.connect")
         let descriptor: Descriptor
         do throws(Errno) {
             descriptor = try loop.driver.openSocket(for: address)
+            do throws(Errno) {
+                try loop.driver.set(options, of: descriptor)
+            } catch {
+                loop.driver.closeNow(descriptor)
+                throw error
+            }
         } catch {
             throw IOError("connect to", "\(address)", .system(error))
         }
@@ -40,24 +49,6 @@ public final class TCPStream: SocketStream, @unchecked Sendable {
             throw IOError("connect to", "\(address)", IOError.cause(ofAnswer: answer))
         }
         return stream
-    }
-
-    /// Connects to a host by name or number, trying each of its addresses in turn.
-    ///
-    /// The name is resolved in the offload pool, as the system's resolver may block.
-    ///
-    /// - Throws: `IOError`: `.unresolved` if the name has no address, else the reason of the last attempt.
-    public static func connect(to host: String, port: Int) async throws(IOError) -> TCPStream {
-        var failure = IOError("connect to", "\(host):\(port)", .unresolved("the name has no address"))
-        for address in try await resolve(host, port: port) {
-            do throws(IOError) {
-                return try await connect(to: address)
-            } catch {
-                if error.isCancellation { throw error }
-                failure = error
-            }
-        }
-        throw failure
     }
 
     // MARK: Addresses

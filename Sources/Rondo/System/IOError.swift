@@ -22,6 +22,10 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
         case unexpectedEnd
         /// More arrived than the limit that the caller set.
         case limitExceeded(Int)
+        /// The peer sent what the protocol does not allow, in these words.
+        case malformed(String)
+        /// None of a host's addresses could be connected to; one error for each attempt.
+        case attempts([IOError])
         /// A host name has no address, in the resolver's words.
         case unresolved(String)
         /// The caller's arguments make no sense, in these words.
@@ -69,9 +73,13 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
     /// Whether the task's cancellation ended the operation.
     public var isCancellation: Bool { cause == .cancelled }
 
-    /// The errno, where the system refused.
+    /// The errno, where the system refused; that of the last attempt, if there were several.
     public var errno: Errno? {
-        if case .system(let errno) = cause { errno } else { nil }
+        switch cause {
+        case .system(let errno): errno
+        case .attempts(let errors): errors.last?.errno
+        default: nil
+        }
     }
 
     public var description: String {
@@ -93,6 +101,9 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
         case .busy: "another task is already waiting for it"
         case .unexpectedEnd: "the peer ended the stream early"
         case .limitExceeded(let limit): "more than the limit of \(limit) bytes arrived"
+        case .malformed(let words): words
+        case .attempts(let errors):
+            "no address answered: " + errors.map { "\($0.subject): \($0.reason)" }.joined(separator: "; ")
         case .unresolved(let words): words
         case .invalid(let words): words
         }
@@ -130,6 +141,7 @@ public struct IOError: Error, Hashable, Sendable, CustomStringConvertible {
         case .closed: "do not use it after close()"
         case .busy: "let one task read and one task write"
         case .unresolved: "check the spelling, and /etc/resolv.conf"
+        case .attempts(let errors): errors.last?.hint
         default: nil
         }
     }

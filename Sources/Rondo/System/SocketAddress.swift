@@ -160,3 +160,26 @@ extension SocketAddress {
         self = address
     }
 }
+
+extension SocketAddress {
+    /// The address without its port as bytes, first to last: 4 for IPv4, 16 for IPv6.
+    public var bytes: [UInt8] {
+        var (number, numbers) = (ipv4, ipv6)
+        // SAFETY: copies plain numbers.
+        if family == .ipv4 { return unsafe withUnsafeBytes(of: &number) { unsafe Array($0) } }
+        return unsafe withUnsafeBytes(of: &numbers) { unsafe Array($0) }
+    }
+
+    /// An address of 4 bytes (IPv4) or 16 (IPv6); nil for other counts.
+    public init?(bytes: [UInt8], port: Int) {
+        guard bytes.count == 4 || bytes.count == 16 else { return nil }
+        var address = SocketAddress(family: bytes.count == 4 ? AF_INET : AF_INET6, port: port)
+        // SAFETY: both fields have as many bytes as are copied into them.
+        if bytes.count == 4 {
+            unsafe withUnsafeMutableBytes(of: &address.ipv4) { unsafe $0.copyBytes(from: bytes) }
+        } else {
+            unsafe withUnsafeMutableBytes(of: &address.ipv6) { unsafe $0.copyBytes(from: bytes) }
+        }
+        self = address
+    }
+}

@@ -76,6 +76,8 @@ final class SpyDriver: Driver {
     func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try base.localAddress(of: socket) }
     func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress { try base.peerAddress(of: socket) }
     func closeNow(_ descriptor: Descriptor) { base.closeNow(descriptor) }
+    func breakConnection(_ socket: Descriptor) { base.breakConnection(socket) }
+    var lookUpHost: @Sendable (String) -> HostAnswer { base.lookUpHost }
 }
 
 extension LoopConfiguration {

@@ -1,0 +1,62 @@
+// A file as the two ends of a byte stream.
+
+extension File {
+    /// Reads the file from `offset` to its end, in chunks of their own memory.
+    ///
+    /// - Parameter chunkSize: the most bytes to read at once.
+    public func source(from offset: Int64 = 0, chunkSize: Int = 256 * 1024) -> FileSource {
+        FileSource(self, offset: offset, chunkSize: min(max(1, chunkSize), 1 << 30))
+    }
+
+    /// Writes to the file from `offset` on.
+    public func sink(from offset: Int64 = 0) -> FileSink { FileSink(self, offset: offset) }
+}
+
+/// A file that is read from a position on. It is for one task.
+public final class FileSource: ByteSource {
+    private let file: File
+    private let chunkSize: Int
+    /// Where the next read begins.
+    public private(set) var offset: Int64
+
+    init(_ file: File, offset: Int64, chunkSize: Int) {
+        self.file = file
+        self.offset = offset
+        self.chunkSize = chunkSize
+    }
+
+    /// The file's path.
+    public var subject: String { file.path.string }
+
+    /// The next bytes; nil at the end of the file.
+    public func read(upTo limit: Int = .max) async throws(IOError) -> ByteChunk? {
+        let bytes = try await file.read(min(limit, chunkSize), at: offset)
+        offset += Int64(bytes.count)
+        return bytes.isEmpty ? nil : ByteChunk(bytes)
+    }
+}
+
+/// A file that is written from a position on. It is for one task.
+public final class FileSink: ByteSink {
+    private let file: File
+    /// Where the next write begins.
+    public private(set) var offset: Int64
+
+    init(_ file: File, offset: Int64) {
+        self.file = file
+        self.offset = offset
+    }
+
+    /// The file's path.
+    public var subject: String { file.path.string }
+
+    /// Writes all of `bytes`.
+    public func write(_ bytes: RawSpan) async throws(IOError) {
+        try await file.write(bytes, at: offset)
+        offset += Int64(bytes.byteCount)
+    }
+
+    /// Does nothing: the file stays open, and what was written is not made durable: ``File/synchronize(dataOnly:)``
+    /// does that.
+    public func finishWriting() async throws(IOError) {}
+}

@@ -1,0 +1,171 @@
+// The end without ceremony: it waits for nobody, and the peer is told.
+
+import Testing
+
+@testable import Rondo
+
+extension LoopSuites {
+    @Suite struct TCPAbortTests {
+        private static let much = [UInt8](repeating: 7, count: 50_000_000)
+
+        @Test(arguments: World.allCases) func thePeersReaderSeesAReset(world: World) throws {
+            try world.run {
+                let pair = try await connectedPair()
+                let reader = start { try await pair.server.readExactly(1) }
+                await settle()
+                await pair.client.abort()
+                #expect(await ioError(of: reader)?.errno == .connectionReset)
+                #expect(await ioError { while true { try await pair.server.write("x") } }?.errno == .brokenPipe)
+                await pair.client.abort()
+                await pair.close()
+                #expect(statistics.pendingOperations == 0)
+            }
+        }
+
+        @Test(arguments: World.allCases) func thePeersWriterSeesAReset(world: World) throws {
+            try world.run {
+                let pair = try await connectedPair()
+                let writer = start { try await pair.server.write(Self.much) }
+                await settle()
+                try await Task.sleep(for: .milliseconds(5))
+                await pair.client.abort()
+                let error = await ioError(of: writer)
+                #expect(error?.errno == .connectionReset || error?.errno == .brokenPipe)
+                #expect(error?.hint == "the peer closed the connection")
+                await pair.close()
+            }
+        }
+
+        /// What arrived before the reset is still read, or else the reset; never a clean end.
+        @Test(arguments: World.allCases) func aResetIsNoEnd(world: World) throws {
+            try world.run {
+                for isHalfClosed in [false, true] {
+                    let pair = try await connectedPair()
+                    try await pair.client.write("some of it")
+                    if isHalfClosed { try await pair.server.finishWriting() }
+                    _ = try await pair.server.readExactly(1)
+                    await pair.client.abort()
+                    let error = await ioError { try await pair.server.readToEnd(limit: 100) }
+                    #expect(error?.errno == .connectionReset)
+                    await pair.close()
+                }
+            }
+        }
+
+        @Test(arguments: World.allCases) func aResetBeforeAcceptingIsReadAfterIt(world: World) throws {
+            try world.run {
+                let listener = try await TCPListener.listen(on: .loopback(port: 0))
+                let client = try await TCPStream.connect(to: listener.localAddress)
+                await client.abort()
+                let server = try await listener.accept()
+                #expect(await ioError { try await server.readExactly(1) }?.errno == .connectionReset)
+                await server.close()
+                await listener.close()
+            }
+        }
+
+        /// Within an item a reset is a reset, and what came before it is still there.
+        @Test(arguments: World.allCases) func aResetWithinALine(world: World) throws {
+            try world.run {
+                let pair = try await connectedPair()
+                let reader = BufferedReader(pair.server)
+                try await pair.client.write("whole\nhalf")
+                let line = try await reader.readLine()
+                #expect(line == "whole")
+                let half = try await reader.peek(4)
+                #expect(half == Array("half".utf8))
+                await pair.client.abort()
+                #expect(await ioError { try await reader.readLine() }?.errno == .connectionReset)
+                #expect(reader.bufferedCount == 4)
+                await pair.close()
+            }
+        }
+
+        /// The peer resets while this end closes: nobody waits for it.
+        @Test(arguments: World.allCases) func aResetWhileClosing(world: World) throws {
+            try world.run {
+                for _ in 0..<10 {
+                    let pair = try await connectedPair()
+                    try await pair.client.write(pattern(5000))
+                    let closer = start { await pair.client.close() }
+                    await pair.server.abort()
+                    try await closer.value
+                }
+                #expect(statistics.pendingOperations == 0)
+            }
+        }
+
+        @Test(arguments: World.allCases) func ownReadersAndWritersGoOn(world: World) throws {
+            try world.run {
+                let pair = try await connectedPair()
+                let reader = start { try await pair.client.readExactly(1) }
+                let writer = start { try await pair.client.write(Self.much) }
+                await settle()
+                try await Task.sleep(for: .milliseconds(5))
+                await pair.client.abort()
+                #expect(await ioError(of: reader)?.cause == .closed)
+                #expect(await ioError(of: writer)?.cause == .closed)
+                #expect(await ioError { try await pair.client.write("x") }?.cause == .closed)
+                await pair.close()
+                #expect(statistics.pendingOperations == 0)
+            }
+        }
+
+        /// A close that waits for a peer that never reads.
+        @Test(arguments: World.real) func aCloseThatWaitsIsEnded(world: World) throws {
+            try world.run {
+                let (first, second) = (try await connectedPair(), try await connectedPair())
+                second.client.limitBuffers(to: 4096)
+                second.server.limitBuffers(to: 4096)
+                let feeder = start { while true { try await first.client.write(pattern(100_000)) } }
+                let blocked = Counter()
+                let forwarder = start {
+                    while let chunk = try await first.server.read() {
+                        blocked.add()
+                        try await second.client.write(chunk)
+                    }
+                }
+                var before = -1
+                while before != blocked.value {
+                    before = blocked.value
+                    try await Task.sleep(for: .milliseconds(10))
+                }
+                // The chunk under way has nowhere to go, and the closer waits for it; the writer's next one too.
+                let closer = start { await second.client.close() }
+                await settle()
+                try await Task.sleep(for: .milliseconds(5))
+                await second.client.abort()
+                try await closer.value
+                #expect(await ioError(of: forwarder)?.cause == .closed)
+                feeder.cancel()
+                #expect(await ioError(of: feeder)?.cause == .cancelled)
+                await first.close()
+                await second.close()
+                #expect(statistics.pendingOperations == 0)
+            }
+        }
+
+        @Test(arguments: World.real) func anyThreadAborts(world: World) async throws {
+            try await world.runElsewhere {
+                let pair = try await connectedPair()
+                let reader = start { try await pair.client.readExactly(1) }
+                await settle()
+                await Task.detached { await pair.client.abort() }.value
+                #expect(await ioError(of: reader)?.cause == .closed)
+                await pair.close()
+            }
+        }
+
+        @Test(arguments: World.allCases) func closingMayReset(world: World) throws {
+            try world.run {
+                let pair = try await connectedPair()
+                try await pair.client.set(.resetsOnClose(true))
+                let reader = start { try await pair.server.readExactly(1) }
+                await settle()
+                await pair.client.close()
+                #expect(await ioError(of: reader)?.errno == .connectionReset)
+                await pair.close()
+            }
+        }
+    }
+}
