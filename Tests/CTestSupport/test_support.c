@@ -6,6 +6,8 @@
 #include <linux/seccomp.h>
 #include <malloc.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,3 +32,11 @@ int test_deny_io_uring(int error) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
 }
+
+int test_mount_small(const char *path, size_t size) {
+    char options[64];
+    snprintf(options, sizeof options, "size=%zu", size);
+    return mount("rondo-test", path, "tmpfs", 0, options);
+}
+
+int test_unmount(const char *path) { return umount2(path, MNT_DETACH); }

@@ -49,6 +49,7 @@ final class EpollDriver: KernelDriver {
     private var descriptors: [Int32] = []
     /// File operations.
     private var fileCalls = OffloadedCalls()
+    private var lockWaits = LockWaits()
     /// Completions that were not taken yet, from `firstCompletion` on.
     private var completions: [Completion] = []
     private var firstCompletion = 0
@@ -132,7 +133,9 @@ final class EpollDriver: KernelDriver {
                 work.operation = id
                 offload.submit(work)
             }
-        case .open, .read, .write, .synchronize, .status, .list:
+        case .file(.lock(let file, let flags)) where unsafe operation.waitsForLock:
+            lockWaits.start(file, flags, as: id, pool: offload)
+        case .open, .read, .write, .synchronize, .status, .list, .file:
             unsafe submitFileCall(operation, as: id)
         }
     }
@@ -242,6 +245,7 @@ final class EpollDriver: KernelDriver {
                 return unsafe endWriting(socket, -ECANCELED)
             }
         }
+        if lockWaits.cancel(id) { return }
         if let work = fileCalls.call(of: id), work.cancelIfQueued() { complete(id, -ECANCELED) }
     }
 

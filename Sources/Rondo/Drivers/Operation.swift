@@ -51,6 +51,8 @@ package enum Operation {
     case status(Descriptor?, UnsafePointer<CChar>?, UnsafeMutablePointer<rondo_statx>)
     /// Lists a directory into `entries`.
     case list(UnsafePointer<CChar>, Unmanaged<DirectoryListing>)
+    /// What else may be asked of files and folders.
+    case file(FileOperation)
     /// Closes a descriptor. It is never cancelled.
     case close(Descriptor)
     /// Runs a blocking call on the offload pool (a simulation runs it at once).
@@ -60,6 +62,7 @@ package enum Operation {
     package enum Kind: UInt8, Sendable, CaseIterable {
         case nothing, accept, connect, receive, send, shutdown
         case open, read, write, synchronize, status, list, close, offload
+        case truncate, allocate, rename, remove, makeFolder, link, readLink, setStatus, lock
     }
 
     package var kind: Kind {
@@ -77,6 +80,7 @@ package enum Operation {
         case .synchronize: .synchronize
         case .status: .status
         case .list: .list
+        case .file(let operation): unsafe operation.kind
         case .close: .close
         case .offload: .offload
         }
@@ -91,6 +95,7 @@ package enum Operation {
             .write(let descriptor, _, _, _), .synchronize(let descriptor, _), .close(let descriptor):
             descriptor
         case .status(let descriptor, _, _): descriptor
+        case .file(let operation): unsafe operation.descriptor
         case .nothing, .open, .list, .offload: nil
         }
     }

@@ -34,8 +34,11 @@ final class UringDriver: KernelDriver {
     /// User data of the driver's own submissions: no OperationID has the highest bit.
     private static let wakeData = UInt64.max
     private static let cancelBit: UInt64 = 1 << 63
-    /// Directory listings: the kernel has no operation for them.
+    /// Directory listings, and file calls for which the kernel has no operation.
     private var listings = OffloadedCalls()
+    private var lockWaits = LockWaits()
+    /// Whether the kernel has an operation that truncates files (Linux 6.9).
+    private let truncates: Bool
     /// Operations of the kernel that are to end early, and have not ended.
     private let cancelled = EarlyEnds()
     /// A broken connection answers EPIPE instead of a signal, and the kernel goes on after a partial send.
@@ -48,6 +51,7 @@ final class UringDriver: KernelDriver {
         self.receiveBuffers = receiveBuffers
         self.offload = offload
         sharesBuffers = features.sharedBuffers
+        truncates = features.truncates
         ring = try UringRing(entries: 1024, waitsUntilAbsoluteTime: features.absoluteWait)
         bufferRingLength = receiveBuffers.capacity * MemoryLayout<rondo_uring_buffer>.stride
         // SAFETY: an anonymous mapping of that length, unmapped in close() after the ring is gone.
@@ -99,11 +103,28 @@ final class UringDriver: KernelDriver {
             let work = OffloadWork { unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) } }
             listings.add(work, as: id)
             offload.submit(work)
+        case .file(let call): unsafe submit(call, as: id)
         default:
             // SAFETY: a fresh submission of this ring; pointers in an operation live until its last completion.
             let entry = unsafe ring.nextSubmission()
             unsafe entry.pointee.user_data = id.rawValue
             unsafe encode(operation, into: &entry.pointee)
+        }
+    }
+
+    private func submit(_ call: FileOperation, as id: OperationID) {
+        // SAFETY: as in submit; in the pool only the worker uses the call's pointers until its completion.
+        if unsafe call.isInRing(truncates: truncates) {
+            let entry = unsafe ring.nextSubmission()
+            unsafe entry.pointee.user_data = id.rawValue
+            unsafe call.encode(into: &entry.pointee)
+        } else if case .lock(let file, let flags) = unsafe call, unsafe call.waitsForLock {
+            lockWaits.start(file, flags, as: id, pool: offload)
+        } else {
+            nonisolated(unsafe) let call = unsafe call
+            let work = OffloadWork { unsafe call.performBlocking() }
+            listings.add(work, as: id)
+            offload.submit(work)
         }
     }
 
@@ -171,13 +192,14 @@ final class UringDriver: KernelDriver {
             entry.fd = descriptor.rawValue
         case .nothing:
             entry.opcode = RONDO_OP_NOP
-        case .offload, .list:
+        case .offload, .list, .file:
             crash("\(unsafe operation.kind) has no submission")
         }
     }
 
     func cancel(_ id: OperationID) {
         if let listing = listings.call(of: id) { return offload.takeBack(listing) }
+        if lockWaits.cancel(id) { return }
         cancelled.insert(id)
         requestCancel(id)
     }

@@ -16,4 +16,8 @@ int test_deny_io_uring(int error);
 // The kernel's number of the calling thread.
 int test_thread_id(void);
 
+// Mounts a file system of so many bytes, in memory, at a folder; 0, or -1 where that is denied. And unmounts it.
+int test_mount_small(const char *path, size_t size);
+int test_unmount(const char *path);
+
 #endif
