@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -72,6 +73,12 @@ int rondo_write_parts(int fd, const struct rondo_memory *parts, size_t count, ui
 }
 
 int rondo_read_folder(int fd, void *memory, size_t count) { ANSWER(syscall(SYS_getdents64, fd, memory, count)); }
+
+int rondo_open_watch(void) { ANSWER(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)); }
+
+int rondo_add_watch(int fd, const char *path, uint32_t mask) { ANSWER(inotify_add_watch(fd, path, mask)); }
+
+int rondo_remove_watch(int fd, int number) { ANSWER(inotify_rm_watch(fd, number)); }
 
 int rondo_lock_now(int fd, int operation) { ANSWER(flock(fd, operation)); }
 

@@ -44,6 +44,7 @@ final class SimulatedDriver: Driver {
         switch unsafe operation {
         case .nothing: world.complete(begun, 0)
         case .accept, .connect, .receive, .send, .shutdown: network.begin(begun)
+        case .poll: network.poll(begun)
         case .open, .read, .write, .synchronize, .status, .list, .file: files.begin(begun)
         case .close(let descriptor):
             begun.step = world.after(files.latency()) { [unowned self] in

@@ -61,6 +61,7 @@ extension SimulatedFiles {
             }
         case .listNext(let folder, let part):
             return unsafe part._withUnsafeGuaranteedRef { part in withFile(folder) { listNext($0, into: part) } }
+        case .openWatch, .addWatch, .removeWatch: return -EOPNOTSUPP
         case .lock(let file, let flags): return lock(file, flags, operation)
         }
     }

@@ -13,6 +13,10 @@ final class SimulatedListener {
     private var queue: [SimulatedSocket] = []
     /// Connects that wait for room in the queue.
     private var attempts: [ConnectionAttempt] = []
+    /// Whether a connection waits to be accepted.
+    var hasConnection: Bool { !queue.isEmpty }
+    /// Told when one has come.
+    var onConnection: () -> Void = {}
     /// Accepts that wait for connections: the first gets them.
     private var acceptors: [SimulatedOperation] = []
 
@@ -51,6 +55,7 @@ final class SimulatedListener {
         repeat {
             while queue.count < backlog, !attempts.isEmpty {
                 if let socket = network.establish(attempts.removeFirst()) { queue.append(socket) }
+                onConnection()
             }
             guard let acceptor = acceptors.first, !queue.isEmpty else { return }
             guard let descriptor = world.descriptors.open(queue[0]) else {

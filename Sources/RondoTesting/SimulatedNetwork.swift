@@ -90,6 +90,7 @@ public final class SimulatedNetwork: @unchecked Sendable {
         let listener = SimulatedListener(world: world, network: self, address: address, backlog: max(1, backlog))
         socket.local = address
         socket.state = .listening(listener)
+        listener.onConnection = { [unowned socket] in socket.answerPolls() }
         listeners.append(listener)
     }
 
@@ -137,6 +138,15 @@ public final class SimulatedNetwork: @unchecked Sendable {
         }
     }
 
+    /// Polls a socket; whatever else has a descriptor is always ready, as files are.
+    func poll(_ operation: SimulatedOperation) {
+        guard let object = operation.object else { return world.complete(operation, -EBADF) }
+        guard case .poll(_, let events) = unsafe operation.request else { crash("this is no poll") }
+        if let socket = object as? SimulatedSocket { return socket.poll(operation) }
+        let ready = Int32(events) & Int32(POLLIN | POLLOUT)
+        if ready != 0 { world.complete(operation, ready) }
+    }
+
     private func connect(_ operation: SimulatedOperation, _ socket: SimulatedSocket, to address: SocketAddress) {
         switch socket.state {
         case .fresh: break
@@ -175,6 +185,7 @@ public final class SimulatedNetwork: @unchecked Sendable {
             guard !attempt.client.isClosed, case .connecting = attempt.client.state else { return }
             if let port = attempt.client.local?.port { clientPorts.remove(port) }
             attempt.client.forgetConnection()
+            attempt.client.answerPolls()
             if !attempt.operation.isOver { world.complete(attempt.operation, -ECONNREFUSED) }
         }
     }
@@ -196,6 +207,7 @@ public final class SimulatedNetwork: @unchecked Sendable {
         world.after(latency()) { [unowned self] in
             if client.isClosed { return }
             client.state = .connected
+            client.answerPolls()
             if !attempt.operation.isOver { world.complete(attempt.operation, client.takeError().map { -$0 } ?? 0) }
         }
         return server

@@ -35,6 +35,8 @@ final class SimulatedSocket: SimulatedObject {
     private var error: Int32 = 0
     /// Whether the connection was broken.
     private var isReset = false
+    /// Polls that wait.
+    private var polls: [SimulatedOperation] = []
 
     init(world: SimulatedWorld, network: SimulatedNetwork) {
         self.world = world
@@ -102,6 +104,7 @@ final class SimulatedSocket: SimulatedObject {
                 break
             }
         }
+        answerPolls()
         peerSocket?.pump()
     }
 
@@ -124,6 +127,7 @@ final class SimulatedSocket: SimulatedObject {
     /// Sends as much as there is room for.
     private func pump() {
         guard let outgoing else { return }
+        defer { answerPolls() }
         while let sender = outgoing.senders.first,
             case .send(_, let bytes, let count) = unsafe sender.request
         {
@@ -160,6 +164,44 @@ final class SimulatedSocket: SimulatedObject {
         peer.deliver()
     }
 
+    // MARK: Polling
+
+    func poll(_ operation: SimulatedOperation) {
+        polls.append(operation)
+        operation.leaveQueue = { [unowned self, unowned operation] in polls.removeAll { $0 === operation } }
+        answerPolls()
+    }
+
+    /// Ends the polls that have something to tell.
+    func answerPolls() {
+        for operation in polls {
+            guard case .poll(_, let events) = unsafe operation.request else { continue }
+            let ready = Int32(readiness & (events | Int16(POLLERR | POLLHUP)))
+            if ready != 0 { world.complete(operation, ready) }
+        }
+    }
+
+    /// What poll(2) says of it (net/ipv4/tcp.c, `tcp_poll`).
+    private var readiness: Int16 {
+        var events: Int32 = 0
+        switch state {
+        case .fresh: events = Int32(POLLOUT | POLLHUP)
+        case .connecting: break
+        case .listening(let listener): events = listener.hasConnection ? Int32(POLLIN) : 0
+        case .connected:
+            guard let incoming, let outgoing else { break }
+            let hasEnded = incoming.hasEnded || incoming.isReaderDone || isReset
+            let sendsNoMore = outgoing.isWriterDone || isReset
+            let room = world.options.connectionCapacity - outgoing.arrivedCount - outgoing.travellingCount
+            if hasEnded || incoming.arrivedCount > 0 { events |= Int32(POLLIN) }
+            if hasEnded { events |= pollReadHangup }
+            if sendsNoMore || room > 0 { events |= Int32(POLLOUT) }
+            if hasEnded, sendsNoMore { events |= Int32(POLLHUP) }
+        }
+        if error != 0 { events |= Int32(POLLERR | POLLIN | POLLOUT) }
+        return Int16(events)
+    }
+
     // MARK: Ending
 
     /// Ends one or both directions; answers 0 or a negated errno.
@@ -177,6 +219,7 @@ final class SimulatedSocket: SimulatedObject {
     private func endSending() {
         guard let outgoing, !outgoing.isWriterDone else { return }
         outgoing.isWriterDone = true
+        answerPolls()
         for sender in outgoing.senders { world.complete(sender, sender.progress > 0 ? Int32(sender.progress) : -EPIPE) }
         if isReset { return }
         dispatch { [unowned self] in
@@ -219,6 +262,9 @@ final class SimulatedSocket: SimulatedObject {
         deliver()
     }
 }
+
+/// `POLLRDHUP`, which Glibc shows to GNU sources only.
+private let pollReadHangup: Int32 = 0x2000
 
 /// One direction of a connection.
 @safe

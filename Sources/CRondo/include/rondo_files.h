@@ -37,6 +37,13 @@ int rondo_read_parts(int fd, const struct rondo_memory *parts, size_t count, uin
 int rondo_write_parts(int fd, const struct rondo_memory *parts, size_t count, uint64_t offset);
 // The next entries of an open folder as `struct linux_dirent64`; 0 at the end.
 int rondo_read_folder(int fd, void *memory, size_t count);
+// IN_ONLYDIR with IN_EXCL_UNLINK, and IN_ISDIR.
+#define RONDO_WATCH_ONLY_FOLDERS 0x05000000u
+#define RONDO_WATCH_IS_FOLDER 0x40000000
+// inotify: a new instance (which never blocks a read), a watch's number, and its end.
+int rondo_open_watch(void);
+int rondo_add_watch(int fd, const char *path, uint32_t mask);
+int rondo_remove_watch(int fd, int number);
 // flock(2) with LOCK_NB, or an unlock: never waits.
 int rondo_lock_now(int fd, int operation);
 

@@ -39,7 +39,7 @@ extension Operation {
             return unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) }
         case .file(let operation):
             return unsafe operation.performBlocking()
-        case .nothing, .accept, .connect, .receive, .send, .shutdown, .close, .offload:
+        case .nothing, .accept, .connect, .receive, .send, .shutdown, .poll, .close, .offload:
             crash("\(unsafe kind) is no file operation")
         }
     }

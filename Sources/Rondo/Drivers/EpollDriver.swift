@@ -47,9 +47,10 @@ final class EpollDriver: KernelDriver {
     private var sockets = EpollSockets()
     /// The descriptor of a socket operation, by the slot of its id; may be out of date, so the id is compared too.
     private var descriptors: [Int32] = []
+    /// Polls that wait.
+    private let polls = EpollPolls()
     /// File operations.
     private var fileCalls = OffloadedCalls()
-    private var lockWaits = LockWaits()
     /// Completions that were not taken yet, from `firstCompletion` on.
     private var completions: [Completion] = []
     private var firstCompletion = 0
@@ -123,6 +124,8 @@ final class EpollDriver: KernelDriver {
             unsafe beginWriting(descriptor, .connect, UnsafeRawPointer(address), count: 0, as: id)
         case .shutdown(let descriptor, let how):
             complete(id, shutDown(descriptor, how: how))
+        case .poll(let descriptor, let events):
+            beginPoll(descriptor, events, as: id)
         case .close(let descriptor):
             complete(id, closeDescriptor(descriptor))
         case .nothing:
@@ -133,10 +136,8 @@ final class EpollDriver: KernelDriver {
                 work.operation = id
                 offload.submit(work)
             }
-        case .file(.lock(let file, let flags)) where unsafe operation.waitsForLock:
-            lockWaits.start(file, flags, as: id, pool: offload)
         case .open, .read, .write, .synchronize, .status, .list, .file:
-            unsafe submitFileCall(operation, as: id)
+            unsafe fileCalls.submit(operation, as: id, to: offload)
         }
     }
 
@@ -183,14 +184,6 @@ final class EpollDriver: KernelDriver {
         pendingCount += 1
         // SAFETY: as above; the table has just been asked whether the descriptor is one.
         return unsafe sockets.entry(of: descriptor.rawValue)
-    }
-
-    private func submitFileCall(_ operation: Operation, as id: OperationID) {
-        // SAFETY: pointers in an operation live until its completion; only the worker uses them until then.
-        nonisolated(unsafe) let operation = unsafe operation
-        let work = OffloadWork { unsafe operation.performBlocking() }
-        fileCalls.add(work, as: id)
-        offload.submit(work)
     }
 
     private func shutDown(_ descriptor: Descriptor, how: Int32) -> Int32 {
@@ -245,8 +238,12 @@ final class EpollDriver: KernelDriver {
                 return unsafe endWriting(socket, -ECANCELED)
             }
         }
-        if lockWaits.cancel(id) { return }
-        if let work = fileCalls.call(of: id), work.cancelIfQueued() { complete(id, -ECANCELED) }
+        if fileCalls.cancelLockWait(id) { return }
+        if slot < descriptors.count, polls.contains(id, on: descriptors[slot]) {
+            endPoll(id, on: descriptors[slot], -ECANCELED)
+        } else if let work = fileCalls.call(of: id), work.cancelIfQueued() {
+            complete(id, -ECANCELED)
+        }
     }
 
     @inline(__always)
@@ -316,6 +313,7 @@ final class EpollDriver: KernelDriver {
         if happened & (Self.readEvents | Self.endEvents) != 0 { unsafe socket.pointee.mayRead = true }
         if happened & (RONDO_EPOLL_OUT | Self.endEvents) != 0 { unsafe socket.pointee.mayWrite = true }
         if happened & (RONDO_EPOLL_URGENT | Self.endEvents) != 0 { unsafe socket.pointee.mustReadUntilEmpty = true }
+        if unsafe socket.pointee.polling == .waiting { unsafe socket.pointee.polling = .due }
         if unsafe socket.pointee.isWorthAnAttempt { sockets.list(descriptor) }
     }
 
@@ -334,6 +332,7 @@ final class EpollDriver: KernelDriver {
     private func attempt(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
         // SAFETY: an entry of the table, which does not grow here.
         if unsafe socket.pointee.writing == .connect { unsafe connect(socket, descriptor) }
+        if unsafe socket.pointee.polling == .due { unsafe answerPolls(socket, descriptor) }
         if unsafe socket.pointee.isPending && !socket.pointee.isWatched { unsafe watch(socket, descriptor) }
         if unsafe socket.pointee.mayRead {
             switch unsafe socket.pointee.reading {
@@ -364,6 +363,34 @@ final class EpollDriver: KernelDriver {
             let result = answer == -EPERM ? -ENOTSOCK : answer
             if unsafe socket.pointee.reading != .nothing { unsafe endReading(socket, result) }
             if unsafe socket.pointee.writing != .nothing { unsafe endWriting(socket, result) }
+            for poll in polls.waiting(on: descriptor) { endPoll(poll.id, on: descriptor, answer) }
+        }
+    }
+
+    private func beginPoll(_ descriptor: Descriptor, _ events: Int16, as id: OperationID) {
+        guard let socket = unsafe begin(on: descriptor, as: id) else { return }
+        polls.add(EpollPolls.Poll(id: id, events: events), to: descriptor.rawValue)
+        // SAFETY: an entry of the table.
+        unsafe socket.pointee.polling = .due
+        sockets.list(descriptor.rawValue)
+    }
+
+    private func endPoll(_ id: OperationID, on descriptor: Int32, _ result: Int32) {
+        polls.remove(id, from: descriptor)
+        // SAFETY: an entry of the table: only what has one is polled.
+        if let socket = unsafe sockets.existingEntry(of: descriptor), polls.waiting(on: descriptor).isEmpty {
+            unsafe socket.pointee.polling = .nothing
+        }
+        pendingCount -= 1
+        complete(id, result)
+    }
+
+    private func answerPolls(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
+        // SAFETY: an entry of the table, which does not grow here. The polls that stay wait for the next event.
+        unsafe socket.pointee.polling = .waiting
+        for poll in polls.waiting(on: descriptor) {
+            systemCalls &+= 1
+            if let result = poll.look(at: descriptor) { endPoll(poll.id, on: descriptor, result) }
         }
     }
 

@@ -9,6 +9,8 @@ struct EpollSocket {
     enum Reading: UInt8 { case nothing, receive, accept }
     /// `connect` is still to be begun; `connecting` waits for its outcome.
     enum Writing: UInt8 { case nothing, send, connect, connecting }
+    /// Polls `wait` for an event; after one they are `due` for another look (see `EpollPolls`).
+    enum Polling: UInt8 { case nothing, waiting, due }
 
     /// How many descriptors with this number have been closed: an event for an older one is none of ours.
     var generation: UInt32 = 0
@@ -25,6 +27,7 @@ struct EpollSocket {
     var mustReadUntilEmpty = false
     var reading = Reading.nothing
     var writing = Writing.nothing
+    var polling = Polling.nothing
     /// The operation in the direction in, unless `reading` is nothing.
     var reader = OperationID(rawValue: .max)
     /// The operation in the direction out, unless `writing` is nothing.
@@ -37,11 +40,11 @@ struct EpollSocket {
     // SAFETY: both look at the cases only, not at what `bytes` points to.
 
     /// Whether an operation has not ended.
-    var isPending: Bool { unsafe reading != .nothing || writing != .nothing }
+    var isPending: Bool { unsafe reading != .nothing || writing != .nothing || polling != .nothing }
 
     /// Whether an attempt could get an operation further.
     var isWorthAnAttempt: Bool {
-        unsafe (mayRead && reading != .nothing) || (mayWrite && writing != .nothing)
+        unsafe (mayRead && reading != .nothing) || (mayWrite && writing != .nothing) || polling == .due
     }
 }
 

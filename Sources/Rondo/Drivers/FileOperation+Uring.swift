@@ -15,7 +15,7 @@ extension FileOperation {
             .symbolicLink:
             true
         case .truncate: truncates
-        case .readLink, .setMode, .setTimes, .listNext, .lock: false
+        case .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch: false
         }
     }
 
@@ -65,7 +65,7 @@ extension FileOperation {
         case .symbolicLink(let text, let folder, let path):
             unsafe entry.begin(RONDO_OP_SYMLINKAT, folder, text)
             entry.off = UInt64(UInt(bitPattern: path))
-        case .readLink, .setMode, .setTimes, .listNext, .lock:
+        case .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch:
             crash("\(unsafe kind) has no submission")
         }
     }

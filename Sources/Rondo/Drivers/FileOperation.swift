@@ -45,6 +45,12 @@ package enum FileOperation {
     case setTimes(Descriptor, UnsafePointer<FileTimes>)
     /// Appends the next names of an open folder; completes with their number, 0 at the end.
     case listNext(Descriptor, Unmanaged<FolderPart>)
+    /// Makes an inotify instance; completes with its descriptor.
+    case openWatch
+    /// Watches a folder (`inotify_add_watch`); completes with the kernel's number for it.
+    case addWatch(Descriptor, UnsafePointer<CChar>, mask: UInt32)
+    /// Watches a folder no more.
+    case removeWatch(Descriptor, number: Int32)
     /// `flock`. With neither `LOCK_NB` nor `LOCK_UN` it waits for the lock, on a thread of its own.
     case lock(Descriptor, Int32)
 
@@ -64,6 +70,7 @@ package enum FileOperation {
         case .readLink: .readLink
         case .setMode, .setTimes: .setStatus
         case .listNext: .list
+        case .openWatch, .addWatch, .removeWatch: .watch
         case .lock: .lock
         }
     }
@@ -77,8 +84,9 @@ package enum FileOperation {
             .listNext(let descriptor, _), .lock(let descriptor, _), .open(let descriptor, _, _, _),
             .linkStatus(let descriptor, _, _), .rename(let descriptor, _, _, _, _), .remove(let descriptor, _, _),
             .makeFolder(let descriptor, _, _), .link(let descriptor, _, _, _), .symbolicLink(_, let descriptor, _),
-            .readLink(let descriptor, _, _, _):
+            .readLink(let descriptor, _, _, _), .addWatch(let descriptor, _, _), .removeWatch(let descriptor, _):
             descriptor == .workingDirectory ? nil : descriptor
+        case .openWatch: nil
         }
     }
 
@@ -178,6 +186,9 @@ extension FileOperation {
         case .setTimes(let file, let times): return unsafe times.pointee.set(on: file)
         case .listNext(let folder, let part):
             return unsafe part._withUnsafeGuaranteedRef { $0.readNext(of: folder) }
+        case .openWatch: return rondo_open_watch()
+        case .addWatch(let watch, let path, let mask): return unsafe rondo_add_watch(watch.rawValue, path, mask)
+        case .removeWatch(let watch, let number): return rondo_remove_watch(watch.rawValue, number)
         case .lock(let file, let flags):
             require(unsafe !waitsForLock, "a wait for a lock in the offload pool")
             return rondo_lock_now(file.rawValue, flags)

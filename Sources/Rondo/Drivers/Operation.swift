@@ -53,6 +53,10 @@ package enum Operation {
     case list(UnsafePointer<CChar>, Unmanaged<DirectoryListing>)
     /// What else may be asked of files and folders.
     case file(FileOperation)
+    /// Waits once until one of the poll events (`POLLIN`, `POLLOUT`, `POLLPRI`, `POLLRDHUP`) is there; completes with
+    /// those that are, and with `POLLERR` and `POLLHUP`, which nobody need ask for. Files are always ready. Any number
+    /// may wait on one descriptor.
+    case poll(Descriptor, events: Int16)
     /// Closes a descriptor. It is never cancelled.
     case close(Descriptor)
     /// Runs a blocking call on the offload pool (a simulation runs it at once).
@@ -61,8 +65,8 @@ package enum Operation {
     /// The operation's name without its arguments, for the loop's table, statistics and reports.
     package enum Kind: UInt8, Sendable, CaseIterable {
         case nothing, accept, connect, receive, send, shutdown
-        case open, read, write, synchronize, status, list, close, offload
-        case truncate, allocate, rename, remove, makeFolder, link, readLink, setStatus, lock
+        case open, read, write, synchronize, status, list, poll, close, offload
+        case truncate, allocate, rename, remove, makeFolder, link, readLink, setStatus, lock, watch
     }
 
     package var kind: Kind {
@@ -81,6 +85,7 @@ package enum Operation {
         case .status: .status
         case .list: .list
         case .file(let operation): unsafe operation.kind
+        case .poll: .poll
         case .close: .close
         case .offload: .offload
         }
@@ -92,7 +97,8 @@ package enum Operation {
         switch unsafe self {
         case .accept(let descriptor), .connect(let descriptor, _), .receive(let descriptor),
             .send(let descriptor, _, _), .shutdown(let descriptor, _), .read(let descriptor, _, _, _),
-            .write(let descriptor, _, _, _), .synchronize(let descriptor, _), .close(let descriptor):
+            .write(let descriptor, _, _, _), .synchronize(let descriptor, _), .poll(let descriptor, _),
+            .close(let descriptor):
             descriptor
         case .status(let descriptor, _, _): descriptor
         case .file(let operation): unsafe operation.descriptor

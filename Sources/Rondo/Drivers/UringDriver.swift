@@ -34,9 +34,8 @@ final class UringDriver: KernelDriver {
     /// User data of the driver's own submissions: no OperationID has the highest bit.
     private static let wakeData = UInt64.max
     private static let cancelBit: UInt64 = 1 << 63
-    /// Directory listings, and file calls for which the kernel has no operation.
-    private var listings = OffloadedCalls()
-    private var lockWaits = LockWaits()
+    /// Directory poolCalls, and file calls for which the kernel has no operation.
+    private var poolCalls = OffloadedCalls()
     /// Whether the kernel has an operation that truncates files (Linux 6.9).
     private let truncates: Bool
     /// Operations of the kernel that are to end early, and have not ended.
@@ -97,12 +96,7 @@ final class UringDriver: KernelDriver {
                 work.operation = id
                 offload.submit(work)
             }
-        case .list(let path, let listing):
-            nonisolated(unsafe) let path = unsafe path
-            // SAFETY: path and listing live until the completion.
-            let work = OffloadWork { unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) } }
-            listings.add(work, as: id)
-            offload.submit(work)
+        case .list: unsafe poolCalls.submit(operation, as: id, to: offload)
         case .file(let call): unsafe submit(call, as: id)
         default:
             // SAFETY: a fresh submission of this ring; pointers in an operation live until its last completion.
@@ -113,18 +107,13 @@ final class UringDriver: KernelDriver {
     }
 
     private func submit(_ call: FileOperation, as id: OperationID) {
-        // SAFETY: as in submit; in the pool only the worker uses the call's pointers until its completion.
+        // SAFETY: as in submit.
         if unsafe call.isInRing(truncates: truncates) {
             let entry = unsafe ring.nextSubmission()
             unsafe entry.pointee.user_data = id.rawValue
             unsafe call.encode(into: &entry.pointee)
-        } else if case .lock(let file, let flags) = unsafe call, unsafe call.waitsForLock {
-            lockWaits.start(file, flags, as: id, pool: offload)
         } else {
-            nonisolated(unsafe) let call = unsafe call
-            let work = OffloadWork { unsafe call.performBlocking() }
-            listings.add(work, as: id)
-            offload.submit(work)
+            unsafe poolCalls.submit(.file(call), as: id, to: offload)
         }
     }
 
@@ -187,6 +176,10 @@ final class UringDriver: KernelDriver {
             entry.op_flags = unsafe path == nil ? RONDO_AT_EMPTY_PATH : 0
             entry.len = RONDO_STATX_BASIC_STATS
             entry.off = UInt64(UInt(bitPattern: status))
+        case .poll(let descriptor, let events):
+            entry.opcode = RONDO_OP_POLL_ADD
+            entry.fd = descriptor.rawValue
+            entry.op_flags = UInt32(UInt16(bitPattern: events))
         case .close(let descriptor):
             entry.opcode = RONDO_OP_CLOSE
             entry.fd = descriptor.rawValue
@@ -198,8 +191,8 @@ final class UringDriver: KernelDriver {
     }
 
     func cancel(_ id: OperationID) {
-        if let listing = listings.call(of: id) { return offload.takeBack(listing) }
-        if lockWaits.cancel(id) { return }
+        if let listing = poolCalls.call(of: id) { return offload.takeBack(listing) }
+        if poolCalls.cancelLockWait(id) { return }
         cancelled.insert(id)
         requestCancel(id)
     }

@@ -209,15 +209,20 @@ extension File {
     /// - Parameter limit: the most bytes to accept.
     public static func contents(of path: FilePath, limit: Int = .max) async throws(IOError) -> [UInt8] {
         try await with(path, .read) { (file) async throws(IOError) in
+            // A small file is read without asking for its size first: with io_uring that would take a thread.
+            let first = min(limit, 64 * 1024 - 1) + 1
+            var all = try await file.read(first)
+            guard all.count <= limit else { throw IOError("read", path.string, .limitExceeded(limit)) }
+            if all.count < first { return all }
             let expected = try await file.status().size
             guard expected <= limit else { throw IOError("read", path.string, .limitExceeded(limit)) }
             // One byte more than it says, to meet the end in the same read; files of /proc say 0.
-            var all = try await file.read(Int(expected) + 1)
-            while all.count > Int(expected) {
-                let more = try await file.read(64 * 1024, at: Int64(all.count))
+            while true {
+                let rest = max(64 * 1024, Int(expected) - all.count + 1)
+                let more = try await file.read(rest, at: Int64(all.count))
                 all.append(contentsOf: more)
                 guard all.count <= limit else { throw IOError("read", path.string, .limitExceeded(limit)) }
-                if more.isEmpty { break }
+                if more.count < rest { break }
             }
             return all
         }
