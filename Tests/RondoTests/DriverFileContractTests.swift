@@ -157,7 +157,7 @@ struct DriverFileContractTests {
     @Test(arguments: DriverWorld.usable)
     func foldersAreListedInParts(_ world: DriverWorld) throws {
         try with(world) { harness, folder in
-            let wanted = Set((0..<2000).map { "a file with a rather long name, number \($0)" })
+            let wanted = Set((0..<700).map { "a file with a rather long name, number \($0)" })
             for name in wanted { unsafe mkdir("\(folder)/\(name)", 0o700) }
             let base = try harness.openFile(folder, O_RDONLY | O_DIRECTORY)
             let part = FolderPart()
