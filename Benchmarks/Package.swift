@@ -21,6 +21,8 @@ let package = Package(
         .executableTarget(name: "echo-load", dependencies: ["BenchmarkSupport"], cSettings: strictC),
         .executableTarget(name: "echo-compare", dependencies: ["BenchmarkSupport"], cSettings: strictC),
         .target(name: "AllocationCounter", cSettings: strictC),
+        .target(name: "FileThreads", cSettings: strictC),
+        .executableTarget(name: "files", dependencies: ["FileThreads", .product(name: "Rondo", package: "rondo")]),
         .executableTarget(name: "loop-costs", dependencies: [.product(name: "Rondo", package: "rondo")]),
         .executableTarget(
             name: "counts", dependencies: ["AllocationCounter", .product(name: "Rondo", package: "rondo")]),

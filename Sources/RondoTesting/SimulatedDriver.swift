@@ -54,7 +54,7 @@ final class SimulatedDriver: Driver {
                 network.begin(begun)
             }
         case .connectNamed: world.complete(begun, begun.object == nil ? -EBADF : -EAFNOSUPPORT)
-        case .open, .read, .write, .synchronize, .status, .list: files.begin(begun)
+        case .open, .read, .write, .synchronize, .status, .list, .file: files.begin(begun)
         case .close(let descriptor):
             begun.step = world.after(files.latency()) { [unowned self] in
                 world.complete(begun, close(descriptor) ? 0 : -EBADF)

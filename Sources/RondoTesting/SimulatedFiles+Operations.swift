@@ -12,15 +12,16 @@ extension SimulatedFiles {
 
     func begin(_ operation: SimulatedOperation) {
         operation.step = world.after(latency()) { [unowned self] in
-            world.complete(operation, perform(operation))
+            if let answer = perform(operation) { world.complete(operation, answer) }
         }
     }
 
-    private func perform(_ operation: SimulatedOperation) -> Int32 {
+    /// - Returns: nil if it goes on waiting.
+    private func perform(_ operation: SimulatedOperation) -> Int32? {
         // SAFETY: paths, bytes and listings live until the completion, which follows.
         switch unsafe operation.request {
         case .open(let path, let flags, let mode):
-            return open(unsafe String(cString: path), flags, mode)
+            return open(unsafe String(cString: path), from: nil, flags, mode)
         case .read(let descriptor, let bytes, let count, let offset):
             let space = unsafe UnsafeMutableRawBufferPointer(start: bytes, count: count)
             return withFile(descriptor) { file in unsafe read(file, space, offset) }
@@ -34,11 +35,13 @@ extension SimulatedFiles {
         case .list(let path, let listing):
             let path = unsafe String(cString: path)
             return unsafe listing._withUnsafeGuaranteedRef { list(path, into: $0) }
+        case .file(let call):
+            return unsafe perform(call, operation)
         default: crash("\(operation.kind) is no operation on files")
         }
     }
 
-    private func withFile(
+    func withFile(
         _ descriptor: Descriptor, others: Int32 = -ESPIPE, _ body: (SimulatedOpenFile) -> Int32
     ) -> Int32 {
         guard let object = world.descriptors[descriptor] else { return -EBADF }
@@ -48,15 +51,17 @@ extension SimulatedFiles {
 
     // MARK: Opening
 
-    private func open(_ path: String, _ flags: Int32, _ mode: UInt32) -> Int32 {
+    func open(_ path: String, from base: SimulatedNode?, _ flags: Int32, _ mode: UInt32) -> Int32 {
+        let isUnnamed = flags & rondo_open_unnamed_flag() == rondo_open_unnamed_flag()
         let node: SimulatedNode
-        switch findToOpen(path, flags, mode) {
+        switch isUnnamed ? findFolder(path, from: base, mode) : findToOpen(path, from: base, flags, mode) {
         case .success(let found): node = found
         case .failure(let error): return -error.code
         }
         let writes = flags & O_ACCMODE != O_RDONLY
         if node.isFolder, writes || flags & O_CREAT != 0 { return -EISDIR }
-        if !node.isFolder, flags & O_DIRECTORY != 0 { return -ENOTDIR }
+        if !node.isFolder, !isUnnamed, flags & O_DIRECTORY != 0 { return -ENOTDIR }
+        if node.target != nil { return -ELOOP }
         let file = SimulatedOpenFile(files: self, node: node, path: path, flags: flags)
         guard let descriptor = world.descriptors.open(file) else {
             file.close()
@@ -70,8 +75,20 @@ extension SimulatedFiles {
         return descriptor.rawValue
     }
 
-    private func findToOpen(_ path: String, _ flags: Int32, _ mode: UInt32) -> Result<SimulatedNode, SimulatedErrno> {
-        let found = find(path)
+    /// An unnamed file, if the path is a folder's.
+    private func findFolder(
+        _ path: String, from base: SimulatedNode?, _ mode: UInt32
+    ) -> Result<SimulatedNode, SimulatedErrno> {
+        find(path, from: base).flatMap { folder in
+            folder.isFolder ? .success(makeNode(isFolder: false, mode: mode & ~0o022)) : .failure(.init(ENOTDIR))
+        }
+    }
+
+    private func findToOpen(
+        _ path: String, from base: SimulatedNode?, _ flags: Int32, _ mode: UInt32
+    ) -> Result<SimulatedNode, SimulatedErrno> {
+        let follows = flags & O_NOFOLLOW == 0 && flags & (O_CREAT | O_EXCL) != O_CREAT | O_EXCL
+        let found = find(path, from: base, followsLast: follows)
         guard flags & O_CREAT != 0 else { return found }
         switch found {
         case .success: return flags & O_EXCL != 0 ? .failure(.init(EEXIST)) : found
@@ -79,11 +96,11 @@ extension SimulatedFiles {
         case .failure: return found
         }
         if path.hasSuffix("/") { return .failure(.init(EISDIR)) }
-        guard case .success(let folder) = findParent(of: path), let name = Self.names(in: path).last else {
+        guard case .success(let place) = resolve(path, from: base, followsLast: follows), let name = place.name else {
             return found
         }
         // As with the usual umask.
-        return .success(add(name, to: folder, isFolder: false, mode: mode & ~0o022))
+        return .success(add(name, to: place.folder, isFolder: false, mode: mode & ~0o022))
     }
 
     // MARK: Reading and writing
@@ -94,12 +111,12 @@ extension SimulatedFiles {
     }
 
     /// How many of `count` bytes are done at once.
-    private func part(of count: Int) -> Int {
+    func part(of count: Int) -> Int {
         guard count > 1, numbers.chance(oneIn: world.options.partialFileOdds) else { return count }
         return numbers.number(in: 1...count)
     }
 
-    private func read(_ file: SimulatedOpenFile, _ space: UnsafeMutableRawBufferPointer, _ offset: UInt64) -> Int32 {
+    func read(_ file: SimulatedOpenFile, _ space: UnsafeMutableRawBufferPointer, _ offset: UInt64) -> Int32 {
         guard file.canRead else { return -EBADF }
         if file.node.isFolder { return -EISDIR }
         guard let start = start(file, offset) else { return -EINVAL }
@@ -114,7 +131,7 @@ extension SimulatedFiles {
         return Int32(clamping: count)
     }
 
-    private func write(_ file: SimulatedOpenFile, _ source: UnsafeRawBufferPointer, _ offset: UInt64) -> Int32 {
+    func write(_ file: SimulatedOpenFile, _ source: UnsafeRawBufferPointer, _ offset: UInt64) -> Int32 {
         guard file.canWrite else { return -EBADF }
         let node = file.node
         guard let wanted = start(file, offset) else { return -EINVAL }
@@ -155,7 +172,7 @@ extension SimulatedFiles {
             unsafe rondo_statx_encode(&status, &raw)
             return 0
         }
-        switch find(from(descriptor, path)) {
+        switch folder(descriptor).flatMap({ find(path, from: $0) }) {
         case .failure(let error): return -error.code
         case .success(let node): describe(node, &status)
         }
@@ -163,35 +180,46 @@ extension SimulatedFiles {
         return 0
     }
 
-    /// A path as seen from an open folder.
-    private func from(_ descriptor: Descriptor?, _ path: String) -> String {
-        guard !path.hasPrefix("/"), let folder = descriptor.flatMap({ world.descriptors[$0] }) as? SimulatedOpenFile
-        else { return path }
-        return folder.path + "/" + path
+    /// An open folder that a path starts from; nil stands for the working directory.
+    func folder(_ descriptor: Descriptor?) -> Result<SimulatedNode?, SimulatedErrno> {
+        guard let descriptor, descriptor != .workingDirectory else { return .success(nil) }
+        guard let object = world.descriptors[descriptor] else { return .failure(.init(EBADF)) }
+        guard let file = object as? SimulatedOpenFile, file.node.isFolder else { return .failure(.init(ENOTDIR)) }
+        return .success(file.node)
     }
 
-    private func describe(_ node: SimulatedNode, _ status: inout rondo_file_status) {
-        status.size = UInt64(node.bytes.count)
+    func describe(_ node: SimulatedNode, _ status: inout rondo_file_status) {
+        status.size = UInt64(node.target?.utf8.count ?? node.bytes.count)
         status.inode = node.inode
-        status.mode = node.mode | (node.isFolder ? S_IFDIR : S_IFREG)
+        status.mode = node.mode | node.type
         status.links = node.links
-        status.modified_seconds += Int64(node.modified / 1_000_000_000)
+        status.device = 1
+        status.modified_seconds = RONDO_VIRTUAL_EPOCH_SECONDS + Int64(node.modified / 1_000_000_000)
         status.modified_nanoseconds = UInt32(node.modified % 1_000_000_000)
+        if let time = node.setTime {
+            (status.modified_seconds, status.modified_nanoseconds) = (time.seconds, time.nanoseconds)
+        }
+    }
+
+    /// What is in a folder, in an order that no program could rely on.
+    func entries(of folder: SimulatedNode) -> [(name: String, type: UInt8)] {
+        var names = folder.children.keys.sorted()
+        for index in names.indices.reversed() { names.swapAt(index, numbers.number(in: 0...index)) }
+        return names.map { ($0, UInt8(folder.children[$0]!.type >> 12)) }
     }
 
     private func list(_ path: String, into listing: DirectoryListing) -> Int32 {
-        let folder: SimulatedNode
         switch find(path) {
         case .failure(let error): return -error.code
-        case .success(let node): folder = node
+        case .success(let folder):
+            guard folder.isFolder else { return -ENOTDIR }
+            listing.entries += entries(of: folder)
+            return 0
         }
-        guard folder.isFolder else { return -ENOTDIR }
-        var names = folder.children.keys.sorted()
-        // Real listings come in no order that a program could rely on.
-        for index in names.indices.reversed() { names.swapAt(index, numbers.number(in: 0...index)) }
-        listing.entries += names.map { name in
-            (name, UInt8(folder.children[name]!.isFolder ? Int(DT_DIR) : Int(DT_REG)))
-        }
-        return 0
     }
+}
+
+extension SimulatedNode {
+    /// What it is, in the words of `stat`.
+    var type: UInt32 { isFolder ? S_IFDIR : target != nil ? S_IFLNK : S_IFREG }
 }

@@ -1,7 +1,7 @@
 // A file system in memory: the tree, and what tests do with it. The operations are in SimulatedFiles+Operations.
 //
-// Paths are relative to the root; `.`, `..` and repeated slashes are understood. There are no links, owners or
-// permissions: everybody may do everything.
+// Paths are relative to the root. There are hard and symbolic links; there are no owners, and permissions are noted but
+// not asked: everybody may do everything. Every byte up to a file's end takes room, also where nothing was written.
 
 import Glibc
 import Rondo
@@ -24,6 +24,7 @@ public final class SimulatedFiles: @unchecked Sendable {
         self.world = world
         numbers = SimulatedWorld.numbers(world.seed, purpose: 5)
         root = SimulatedNode(inode: 1, isFolder: true, mode: 0o755, modified: world.now)
+        root.links = 1
         nodeCount = 1
     }
 
@@ -68,60 +69,86 @@ public final class SimulatedFiles: @unchecked Sendable {
     /// - Returns: whether there was one.
     @discardableResult
     public func remove(_ path: String) -> Bool {
-        guard let name = Self.names(in: path).last, case .success(let folder) = findParent(of: path),
-            let node = folder.children.removeValue(forKey: name)
+        guard case .success(let place) = resolve(path, followsLast: false), place.node != nil, place.name != nil
         else { return false }
-        forget(node)
+        removeName(at: place)
         return true
     }
 
     // MARK: The tree
 
-    /// The names of a path from the root, `.` and `..` resolved.
-    static func names(in path: String) -> [String] {
-        var names: [String] = []
-        for name in path.split(separator: "/") where name != "." {
-            if name == ".." { _ = names.popLast() } else { names.append(String(name)) }
-        }
-        return names
-    }
-
-    /// Follows names from the root.
-    private func walk(_ names: some Sequence<String>) -> Result<SimulatedNode, SimulatedErrno> {
-        var node = root
-        for name in names {
-            guard node.isFolder else { return .failure(.init(ENOTDIR)) }
-            guard let child = node.children[name] else { return .failure(.init(ENOENT)) }
-            node = child
-        }
-        return .success(node)
-    }
-
-    func find(_ path: String) -> Result<SimulatedNode, SimulatedErrno> {
+    /// Follows a path from a folder, or from the root if it is absolute.
+    ///
+    /// - Parameter followsLast: whether a symbolic link at the end stands for what it points to.
+    /// - Returns: the place, at which there need not be anything yet.
+    func resolve(
+        _ path: String, from base: SimulatedNode? = nil, followsLast: Bool = true
+    ) -> Result<SimulatedPlace, SimulatedErrno> {
         if path.isEmpty { return .failure(.init(ENOENT)) }
-        let result = walk(Self.names(in: path))
-        if case .success(let node) = result, path.hasSuffix("/"), !node.isFolder { return .failure(.init(ENOTDIR)) }
-        return result
+        var place = SimulatedPlace(folder: root, name: nil, node: path.hasPrefix("/") ? root : base ?? root)
+        var rest = Array(path.split(separator: "/").map(String.init).reversed())
+        var linksLeft = 40
+        while let name = rest.popLast() {
+            guard let folder = place.node else { return .failure(.init(ENOENT)) }
+            guard folder.isFolder else { return .failure(.init(ENOTDIR)) }
+            if name == "." { continue }
+            if name == ".." {
+                place = SimulatedPlace(folder: root, name: nil, node: folder.parent ?? root)
+                continue
+            }
+            let child = folder.children[name]
+            if let target = child?.target, !rest.isEmpty || followsLast || path.hasSuffix("/") {
+                linksLeft -= 1
+                if linksLeft < 0 { return .failure(.init(ELOOP)) }
+                rest += target.split(separator: "/").map(String.init).reversed()
+                place = SimulatedPlace(folder: root, name: nil, node: target.hasPrefix("/") ? root : folder)
+            } else {
+                place = SimulatedPlace(folder: folder, name: name, node: child)
+            }
+        }
+        if path.hasSuffix("/"), let node = place.node, !node.isFolder { return .failure(.init(ENOTDIR)) }
+        return .success(place)
     }
 
-    /// The folder that holds, or would hold, what a path names.
-    func findParent(of path: String) -> Result<SimulatedNode, SimulatedErrno> {
-        let result = walk(Self.names(in: path).dropLast())
-        if case .success(let node) = result, !node.isFolder { return .failure(.init(ENOTDIR)) }
-        return result
+    /// What a path names.
+    func find(
+        _ path: String, from base: SimulatedNode? = nil, followsLast: Bool = true
+    ) -> Result<SimulatedNode, SimulatedErrno> {
+        resolve(path, from: base, followsLast: followsLast).flatMap { place in
+            place.node.map { .success($0) } ?? .failure(.init(ENOENT))
+        }
     }
 
     /// Adds an empty node.
     func add(_ name: String, to folder: SimulatedNode, isFolder: Bool, mode: UInt32) -> SimulatedNode {
-        nodeCount += 1
-        let node = SimulatedNode(inode: nodeCount, isFolder: isFolder, mode: mode, modified: world.now)
-        folder.children[name] = node
-        folder.modified = world.now
+        let node = makeNode(isFolder: isFolder, mode: mode)
+        put(node, at: name, in: folder)
         return node
     }
 
+    /// A node that is not in the tree.
+    func makeNode(isFolder: Bool, mode: UInt32) -> SimulatedNode {
+        nodeCount += 1
+        return SimulatedNode(inode: nodeCount, isFolder: isFolder, mode: mode, modified: world.now)
+    }
+
+    /// Gives a node a name.
+    func put(_ node: SimulatedNode, at name: String, in folder: SimulatedNode) {
+        node.links += 1
+        if node.isFolder { node.parent = folder }
+        folder.children[name] = node
+        folder.modified = world.now
+    }
+
+    /// Takes a name out of the tree, and what has no other name.
+    func removeName(at place: SimulatedPlace) {
+        guard let name = place.name, let node = place.folder.children.removeValue(forKey: name) else { return }
+        place.folder.modified = world.now
+        forget(node)
+    }
+
     private func makeParent(of path: String) -> (SimulatedNode, String) {
-        var names = Self.names(in: path)
+        var names = path.split(separator: "/").map(String.init)
         guard let last = names.popLast() else { crash("simulated files: \(path) names nothing but the root") }
         var folder = root
         for name in names {
@@ -131,10 +158,10 @@ public final class SimulatedFiles: @unchecked Sendable {
         return (folder, last)
     }
 
-    /// A node left the tree.
+    /// A node has lost a name.
     private func forget(_ node: SimulatedNode) {
-        node.links = 0
-        if !node.isFolder, node.openCount == 0 { usedBytes -= node.bytes.count }
+        node.links -= 1
+        if !node.isFolder, node.openCount == 0, node.links == 0 { usedBytes -= node.bytes.count }
         for child in node.children.values { forget(child) }  // in any order: it only counts
     }
 
@@ -145,21 +172,39 @@ public final class SimulatedFiles: @unchecked Sendable {
     }
 }
 
-/// A file or a folder.
+/// Where a path leads.
+struct SimulatedPlace {
+    /// The folder that holds the name.
+    var folder: SimulatedNode
+    /// The last name of the path; nil for the root, `.` and `..`.
+    var name: String?
+    /// What is there.
+    var node: SimulatedNode?
+}
+
+/// A file, a folder or a symbolic link.
 final class SimulatedNode {
     let inode: UInt64
     let isFolder: Bool
-    let mode: UInt32
+    var mode: UInt32
     /// A file's contents.
     var bytes: [UInt8] = []
     /// What is in a folder. Asked by name, or walked in sorted order.
     var children: [String: SimulatedNode] = [:]
+    /// The folder that a folder is in.
+    weak var parent: SimulatedNode?
+    /// A symbolic link's text.
+    var target: String?
     /// Virtual time of the last change.
-    var modified: UInt64
-    /// 1 while it is in the tree.
-    var links: UInt32 = 1
+    var modified: UInt64 { didSet { setTime = nil } }
+    /// The time of the last change that somebody has set since, as seconds since 1970.
+    var setTime: (seconds: Int64, nanoseconds: UInt32)?
+    /// How many names it has.
+    var links: UInt32 = 0
     /// Descriptors that are open on it.
     var openCount = 0
+    /// Who has locked it, and who waits for that.
+    var locks = SimulatedLocks()
 
     init(inode: UInt64, isFolder: Bool, mode: UInt32, modified: UInt64) {
         self.inode = inode
@@ -183,6 +228,8 @@ final class SimulatedOpenFile: SimulatedObject {
     let flags: Int32
     /// Where the next read or write without an offset goes.
     var position = 0
+    /// The entries of a folder that were not listed yet, once listing has begun.
+    var unlisted: [(name: String, type: UInt8)]?
 
     init(files: SimulatedFiles, node: SimulatedNode, path: String, flags: Int32) {
         self.files = files
@@ -198,5 +245,8 @@ final class SimulatedOpenFile: SimulatedObject {
 
     override var description: String { "the \(node.isFolder ? "folder" : "file") \(path)" }
 
-    override func close() { files.didClose(node) }
+    override func close() {
+        node.locks.release(self, world: files.world)
+        files.didClose(node)
+    }
 }

@@ -6,9 +6,11 @@
 #include <linux/seccomp.h>
 #include <malloc.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -65,3 +67,11 @@ int test_open_terminal(int *controller, int *terminal, char *path) {
     *terminal = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
     return *terminal < 0 ? -1 : 0;
 }
+
+int test_mount_small(const char *path, size_t size) {
+    char options[64];
+    snprintf(options, sizeof options, "size=%zu", size);
+    return mount("rondo-test", path, "tmpfs", 0, options);
+}
+
+int test_unmount(const char *path) { return umount2(path, MNT_DETACH); }

@@ -162,7 +162,7 @@ extension LoopSuites {
                 let status = await ioError { try await FileStatus.of("/does/not/exist") }
                 #expect(status?.description == "stat /does/not/exist: No such file or directory (check the path)")
                 let isFolder = await ioError { try await File.contents(of: FilePath(folder.path)) }
-                #expect(isFolder?.description == "read \(folder.path): Is a directory")
+                #expect(isFolder?.description == "read \(folder.path): Is a directory (name a file, not a folder)")
                 let path = FilePath("\(folder.path)/file")
                 try await File.write([1], to: path)
                 let isThere = await ioError { try await File.open(path, .createNew()) }

@@ -98,6 +98,8 @@ _Static_assert(sizeof(struct rondo_uring_buffer_registration) == 40, "io_uring_b
 _Static_assert(sizeof(struct rondo_uring_wait_argument) == 24, "io_uring_getevents_arg");
 
 #define RONDO_OP_NOP ((uint8_t)0)
+#define RONDO_OP_READV ((uint8_t)1)
+#define RONDO_OP_WRITEV ((uint8_t)2)
 #define RONDO_OP_FSYNC ((uint8_t)3)
 #define RONDO_OP_POLL_ADD ((uint8_t)6)
 #define RONDO_OP_SENDMSG ((uint8_t)9)
@@ -105,6 +107,7 @@ _Static_assert(sizeof(struct rondo_uring_wait_argument) == 24, "io_uring_geteven
 #define RONDO_OP_ACCEPT ((uint8_t)13)
 #define RONDO_OP_ASYNC_CANCEL ((uint8_t)14)
 #define RONDO_OP_CONNECT ((uint8_t)16)
+#define RONDO_OP_FALLOCATE ((uint8_t)17)
 #define RONDO_OP_OPENAT ((uint8_t)18)
 #define RONDO_OP_CLOSE ((uint8_t)19)
 #define RONDO_OP_STATX ((uint8_t)21)
@@ -113,6 +116,12 @@ _Static_assert(sizeof(struct rondo_uring_wait_argument) == 24, "io_uring_geteven
 #define RONDO_OP_SEND ((uint8_t)26)
 #define RONDO_OP_RECV ((uint8_t)27)
 #define RONDO_OP_SHUTDOWN ((uint8_t)34)
+#define RONDO_OP_RENAMEAT ((uint8_t)35)
+#define RONDO_OP_UNLINKAT ((uint8_t)36)
+#define RONDO_OP_MKDIRAT ((uint8_t)37)
+#define RONDO_OP_SYMLINKAT ((uint8_t)38)
+#define RONDO_OP_LINKAT ((uint8_t)39)
+#define RONDO_OP_FTRUNCATE ((uint8_t)55) // Linux 6.9
 
 #define RONDO_SQE_BUFFER_SELECT ((uint8_t)32)
 #define RONDO_ACCEPT_MULTISHOT ((uint16_t)1)
@@ -148,6 +157,8 @@ _Static_assert(sizeof(struct rondo_uring_wait_argument) == 24, "io_uring_geteven
 #define RONDO_REGISTER_RING_FDS 20u
 #define RONDO_REGISTER_PBUF_RING 22u
 #define RONDO_BUFFER_RING_INCREMENTAL ((uint16_t)2)
+
+#define RONDO_PROBE_SUPPORTED ((uint16_t)1)
 
 #define RONDO_AT_EMPTY_PATH 0x1000u
 

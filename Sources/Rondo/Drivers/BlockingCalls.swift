@@ -37,6 +37,8 @@ extension Operation {
             return unsafe rondo_statx_call(directory, path, 0, status)
         case .list(let path, let listing):
             return unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) }
+        case .file(let operation):
+            return unsafe operation.performBlocking()
         case .nothing, .accept, .connect, .connectNamed, .receive, .send, .receiveMessage, .sendMessage, .shutdown,
             .poll, .close, .offload:
             crash("\(unsafe kind) is no file operation")

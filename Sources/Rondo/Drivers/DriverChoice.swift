@@ -17,6 +17,8 @@ package struct UringFeatures: Sendable {
     package var sharedBuffers = false
     /// A wait can be given a point in time (Linux 6.12).
     package var absoluteWait = false
+    /// Files can be truncated (Linux 6.9).
+    package var truncates = false
 }
 
 /// The outcome of the choice.
@@ -113,7 +115,22 @@ package enum UringProbe {
         }
         features.sharedBuffers = registerBuffers(on: ring.fd, flags: RONDO_BUFFER_RING_INCREMENTAL) == nil
         features.absoluteWait = acceptsAbsoluteWait(ring.fd)
+        features.truncates = supports(RONDO_OP_FTRUNCATE, ring.fd)
         return .success(features)
+    }
+
+    /// Whether the kernel knows an operation, in its own words.
+    private static func supports(_ opcode: UInt8, _ fd: Int32) -> Bool {
+        var probe = rondo_uring_probe()
+        // SAFETY: the probe has room for 256 operations, and outlives the call.
+        guard unsafe rondo_uring_register(fd, RONDO_REGISTER_PROBE, &probe, 256) >= 0, opcode <= probe.last_op
+        else { return false }
+        return unsafe withUnsafeBytes(of: &probe.ops) { operations in
+            let stride = MemoryLayout<rondo_uring_probe_op>.stride
+            let operation = unsafe operations.loadUnaligned(
+                fromByteOffset: Int(opcode) * stride, as: rondo_uring_probe_op.self)
+            return operation.flags & RONDO_PROBE_SUPPORTED != 0
+        }
     }
 
     /// Registers a small ring of buffers; nil if the kernel takes it. The caller's ring is closed soon after, which

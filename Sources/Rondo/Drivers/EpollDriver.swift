@@ -149,8 +149,8 @@ final class EpollDriver: KernelDriver {
                 work.operation = id
                 offload.submit(work)
             }
-        case .open, .read, .write, .synchronize, .status, .list:
-            unsafe submitFileCall(operation, as: id)
+        case .open, .read, .write, .synchronize, .status, .list, .file:
+            unsafe fileCalls.submit(operation, as: id, to: offload)
         }
     }
 
@@ -206,14 +206,6 @@ final class EpollDriver: KernelDriver {
         return unsafe sockets.entry(of: descriptor.rawValue)
     }
 
-    private func submitFileCall(_ operation: Operation, as id: OperationID) {
-        // SAFETY: pointers in an operation live until its completion; only the worker uses them until then.
-        nonisolated(unsafe) let operation = unsafe operation
-        let work = OffloadWork { unsafe operation.performBlocking() }
-        fileCalls.add(work, as: id)
-        offload.submit(work)
-    }
-
     private func shutDown(_ descriptor: Descriptor, how: Int32) -> Int32 {
         // What was to be sent before goes first.
         if let socket = unsafe sockets.existingEntry(of: descriptor.rawValue) {
@@ -266,6 +258,7 @@ final class EpollDriver: KernelDriver {
                 return unsafe endWriting(socket, -ECANCELED)
             }
         }
+        if fileCalls.cancelLockWait(id) { return }
         let isPoll = slot < descriptors.count && polls.contains(id, on: descriptors[slot])
         if isPoll { return endPoll(id, on: descriptors[slot], -ECANCELED) }
         if let work = fileCalls.call(of: id), work.cancelIfQueued() { complete(id, -ECANCELED) }

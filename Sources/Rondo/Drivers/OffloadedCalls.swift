@@ -6,8 +6,26 @@ struct OffloadedCalls {
         weak var work: OffloadWork?
     }
     private var entries: [Entry] = []
+    private var lockWaits = LockWaits()
 
-    mutating func add(_ work: OffloadWork, as id: OperationID) {
+    /// Has a file operation carried out: by a thread of the pool, or by one of its own if it waits for a lock.
+    mutating func submit(_ operation: Operation, as id: OperationID, to pool: OffloadPool) {
+        // SAFETY: pointers in an operation live until its completion; only the worker uses them until then.
+        if case .file(.lock(let file, let flags)) = unsafe operation, unsafe operation.waitsForLock {
+            return lockWaits.start(file, flags, as: id, pool: pool)
+        }
+        nonisolated(unsafe) let operation = unsafe operation
+        let work = OffloadWork { unsafe operation.performBlocking() }
+        add(work, as: id)
+        pool.submit(work)
+    }
+
+    /// Ends a wait for a lock early.
+    ///
+    /// - Returns: false if the operation is none.
+    func cancelLockWait(_ id: OperationID) -> Bool { lockWaits.cancel(id) }
+
+    private mutating func add(_ work: OffloadWork, as id: OperationID) {
         work.operation = id
         let slot = Int(id.slot)
         while entries.count <= slot { entries.append(Entry()) }

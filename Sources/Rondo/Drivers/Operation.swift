@@ -60,6 +60,8 @@ package enum Operation {
     case status(Descriptor?, UnsafePointer<CChar>?, UnsafeMutablePointer<rondo_statx>)
     /// Lists a directory into `entries`.
     case list(UnsafePointer<CChar>, Unmanaged<DirectoryListing>)
+    /// What else may be asked of files and folders.
+    case file(FileOperation)
     /// Waits once until one of the poll events (`POLLIN`, `POLLOUT`, `POLLPRI`, `POLLRDHUP`) is there; completes with
     /// those that are, and with `POLLERR` and `POLLHUP`, which nobody need ask for. Files are always ready. Any number
     /// may wait on one descriptor.
@@ -73,6 +75,7 @@ package enum Operation {
     package enum Kind: UInt8, Sendable, CaseIterable {
         case nothing, accept, connect, receive, send, receiveMessage, sendMessage, shutdown
         case open, read, write, synchronize, status, list, poll, close, offload
+        case truncate, allocate, rename, remove, makeFolder, link, readLink, setStatus, lock, watch
     }
 
     package var kind: Kind {
@@ -92,6 +95,7 @@ package enum Operation {
         case .synchronize: .synchronize
         case .status: .status
         case .list: .list
+        case .file(let operation): unsafe operation.kind
         case .poll: .poll
         case .close: .close
         case .offload: .offload
@@ -109,6 +113,7 @@ package enum Operation {
             .close(let descriptor):
             descriptor
         case .status(let descriptor, _, _): descriptor
+        case .file(let operation): unsafe operation.descriptor
         case .nothing, .open, .list, .offload: nil
         }
     }

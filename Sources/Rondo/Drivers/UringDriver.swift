@@ -36,8 +36,10 @@ final class UringDriver: KernelDriver {
     /// User data of the driver's own submissions: no OperationID has the highest bit.
     private static let wakeData = UInt64.max
     private static let cancelBit: UInt64 = 1 << 63
-    /// Directory listings: the kernel has no operation for them.
-    private var listings = OffloadedCalls()
+    /// Directory poolCalls, and file calls for which the kernel has no operation.
+    private var poolCalls = OffloadedCalls()
+    /// Whether the kernel has an operation that truncates files (Linux 6.9).
+    private let truncates: Bool
     /// Operations of the kernel that are to end early, and have not ended.
     private let cancelled = EarlyEnds()
     /// A broken connection answers EPIPE instead of a signal, and the kernel goes on after a partial send.
@@ -50,6 +52,7 @@ final class UringDriver: KernelDriver {
         self.receiveBuffers = receiveBuffers
         self.offload = offload
         sharesBuffers = features.sharedBuffers
+        truncates = features.truncates
         ring = try UringRing(entries: 1024, waitsUntilAbsoluteTime: features.absoluteWait)
         bufferRingLength = receiveBuffers.capacity * MemoryLayout<rondo_uring_buffer>.stride
         // SAFETY: an anonymous mapping of that length, unmapped in close() after the ring is gone.
@@ -95,17 +98,24 @@ final class UringDriver: KernelDriver {
                 work.operation = id
                 offload.submit(work)
             }
-        case .list(let path, let listing):
-            nonisolated(unsafe) let path = unsafe path
-            // SAFETY: path and listing live until the completion.
-            let work = OffloadWork { unsafe listing._withUnsafeGuaranteedRef { unsafe $0.readAll(path) } }
-            listings.add(work, as: id)
-            offload.submit(work)
+        case .list: unsafe poolCalls.submit(operation, as: id, to: offload)
+        case .file(let call): unsafe submit(call, as: id)
         default:
             // SAFETY: a fresh submission of this ring; pointers in an operation live until its last completion.
             let entry = unsafe ring.nextSubmission()
             unsafe entry.pointee.user_data = id.rawValue
             unsafe encode(operation, into: &entry.pointee)
+        }
+    }
+
+    private func submit(_ call: FileOperation, as id: OperationID) {
+        // SAFETY: as in submit.
+        if unsafe call.isInRing(truncates: truncates) {
+            let entry = unsafe ring.nextSubmission()
+            unsafe entry.pointee.user_data = id.rawValue
+            unsafe call.encode(into: &entry.pointee)
+        } else {
+            unsafe poolCalls.submit(.file(call), as: id, to: offload)
         }
     }
 
@@ -179,7 +189,7 @@ final class UringDriver: KernelDriver {
             entry.fd = descriptor.rawValue
         case .nothing:
             entry.opcode = RONDO_OP_NOP
-        case .offload, .list:
+        case .offload, .list, .file:
             crash("\(unsafe operation.kind) has no submission")
         }
     }
@@ -210,7 +220,8 @@ final class UringDriver: KernelDriver {
     }
 
     func cancel(_ id: OperationID) {
-        if let listing = listings.call(of: id) { return offload.takeBack(listing) }
+        if let listing = poolCalls.call(of: id) { return offload.takeBack(listing) }
+        if poolCalls.cancelLockWait(id) { return }
         cancelled.insert(id)
         requestCancel(id)
     }

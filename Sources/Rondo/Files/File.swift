@@ -20,6 +20,11 @@ public final class File: @unchecked Sendable {
         var flags: Int32
         var permissions: UInt32 = 0
 
+        init(flags: Int32, permissions: UInt32 = 0) {
+            self.flags = flags
+            self.permissions = permissions
+        }
+
         /// For reading only.
         public static var read: OpenMode { OpenMode(flags: O_RDONLY) }
         /// For reading and writing; made if it is not there.
@@ -29,6 +34,10 @@ public final class File: @unchecked Sendable {
         /// For writing, made or emptied.
         public static func replace(permissions: FilePermissions = .ownerReadWrite) -> OpenMode {
             OpenMode(flags: O_RDWR | O_CREAT | O_TRUNC, permissions: UInt32(permissions.rawValue))
+        }
+        /// For reading, and for writing behind its end with ``File/append(_:)``; made if it is not there.
+        public static func append(permissions: FilePermissions = .ownerReadWrite) -> OpenMode {
+            OpenMode(flags: O_RDWR | O_CREAT | O_APPEND, permissions: UInt32(permissions.rawValue))
         }
         /// For writing; an error if it is there already.
         public static func createNew(permissions: FilePermissions = .ownerReadWrite) -> OpenMode {
@@ -45,8 +54,13 @@ public final class File: @unchecked Sendable {
     private var running = 0
     private var isClosed = false
     private var closer: UnsafeContinuation<Void, Never>?
+    /// Whether writes go behind the end, wherever they are to go.
+    let appends: Bool
+    /// Whether a lock is held or waited for. On the loop's thread.
+    var isLocked = false
 
-    private init(_ descriptor: Descriptor, path: FilePath, loop: EventLoop) {
+    init(_ descriptor: Descriptor, path: FilePath, loop: EventLoop, appends: Bool = false) {
+        self.appends = appends
         self.descriptor = descriptor
         self.path = path
         self.loop = loop
@@ -67,7 +81,8 @@ public final class File: @unchecked Sendable {
             await unsafe loop.perform(.open($0, flags: mode.flags, mode: mode.permissions))
         }
         if answer < 0 { throw IOError("open", path.string, IOError.cause(ofAnswer: answer)) }
-        return File(Descriptor(rawValue: answer), path: path, loop: loop)
+        return File(
+            Descriptor(rawValue: answer), path: path, loop: loop, appends: mode.flags & O_APPEND != 0)
     }
 
     /// Reads up to `buffer.count` bytes at `offset`.
@@ -104,6 +119,7 @@ public final class File: @unchecked Sendable {
     /// Writes all of `bytes` at `offset`.
     public func write(_ bytes: RawSpan, at offset: Int64) async throws(IOError) {
         let position = try checkedOffset(offset, "write")
+        if appends { throw IOError("write", path.string, .invalid("it was opened for appending: use append(_:)")) }
         // SAFETY: the span is borrowed until this function returns, which is after the last completion.
         let buffer = unsafe bytes.withUnsafeBytes { unsafe $0 }
         var written = 0
@@ -153,27 +169,36 @@ public final class File: @unchecked Sendable {
         }
     }
 
-    private func checkedOffset(_ offset: Int64, _ operation: String) throws(IOError) -> UInt64 {
+    func checkedOffset(_ offset: Int64, _ operation: String) throws(IOError) -> UInt64 {
         if offset >= 0 { return UInt64(offset) }
         throw IOError(operation, path.string, .invalid("offset \(offset) is before the file's beginning"))
     }
 
     /// Runs one operation on the loop's thread, with the file kept open meanwhile.
-    private func run(
+    func run(
         _ operation: String, _ body: @Sendable (File) async -> Int32
     ) async throws(IOError) -> Int {
         try await loop.onLoop { () async throws(IOError) in
             if loop.spendOperation() { await loop.yieldInTurn() }
-            if isClosed { throw IOError(operation, path.string, .closed) }
-            running += 1
+            try beginUse(operation)
             let answer = await body(self)
-            running -= 1
-            if running == 0, let continuation = unsafe closer {
-                unsafe closer = nil
-                unsafe continuation.resume()
-            }
+            endUse()
             if answer < 0 { throw IOError(operation, path.string, IOError.cause(ofAnswer: answer)) }
             return Int(answer)
+        }
+    }
+
+    /// Keeps the descriptor open until `endUse`. On the loop's thread.
+    func beginUse(_ operation: String) throws(IOError) {
+        if isClosed { throw IOError(operation, path.string, .closed) }
+        running += 1
+    }
+
+    func endUse() {
+        running -= 1
+        if running == 0, let continuation = unsafe closer {
+            unsafe closer = nil
+            unsafe continuation.resume()
         }
     }
 }
@@ -184,15 +209,20 @@ extension File {
     /// - Parameter limit: the most bytes to accept.
     public static func contents(of path: FilePath, limit: Int = .max) async throws(IOError) -> [UInt8] {
         try await with(path, .read) { (file) async throws(IOError) in
+            // A small file is read without asking for its size first: with io_uring that would take a thread.
+            let first = min(limit, 64 * 1024 - 1) + 1
+            var all = try await file.read(first)
+            guard all.count <= limit else { throw IOError("read", path.string, .limitExceeded(limit)) }
+            if all.count < first { return all }
             let expected = try await file.status().size
             guard expected <= limit else { throw IOError("read", path.string, .limitExceeded(limit)) }
             // One byte more than it says, to meet the end in the same read; files of /proc say 0.
-            var all = try await file.read(Int(expected) + 1)
-            while all.count > Int(expected) {
-                let more = try await file.read(64 * 1024, at: Int64(all.count))
+            while true {
+                let rest = max(64 * 1024, Int(expected) - all.count + 1)
+                let more = try await file.read(rest, at: Int64(all.count))
                 all.append(contentsOf: more)
                 guard all.count <= limit else { throw IOError("read", path.string, .limitExceeded(limit)) }
-                if more.isEmpty { break }
+                if more.count < rest { break }
             }
             return all
         }

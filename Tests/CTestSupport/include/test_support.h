@@ -26,4 +26,8 @@ int test_open_terminal(int *controller, int *terminal, char *path);
 // Sets the size of a terminal (TIOCSWINSZ); 0, or -1.
 int test_set_terminal_size(int fd, int columns, int rows);
 
+// Mounts a file system of so many bytes, in memory, at a folder; 0, or -1 where that is denied. And unmounts it.
+int test_mount_small(const char *path, size_t size);
+int test_unmount(const char *path);
+
 #endif

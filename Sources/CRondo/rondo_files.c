@@ -1,0 +1,180 @@
+#define _GNU_SOURCE
+#include "rondo_files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(struct iovec) == sizeof(struct rondo_memory), "iovec");
+_Static_assert(offsetof(struct iovec, iov_len) == offsetof(struct rondo_memory, count), "iovec");
+_Static_assert(AT_FDCWD == RONDO_AT_FDCWD && AT_SYMLINK_NOFOLLOW == RONDO_AT_SYMLINK_NOFOLLOW, "fcntl");
+_Static_assert(AT_REMOVEDIR == RONDO_AT_REMOVEDIR, "fcntl");
+
+int32_t rondo_open_unnamed_flag(void) { return O_TMPFILE; }
+
+// The answer of a call, made again when a signal has interrupted it.
+#define ANSWER(call)                                       \
+    do {                                                   \
+        long answer;                                       \
+        do answer = (call);                                \
+        while (answer < 0 && errno == EINTR);              \
+        return answer < 0 ? -errno : (int)answer;          \
+    } while (0)
+
+int rondo_truncate(int fd, uint64_t size) { ANSWER(ftruncate(fd, (off_t)size)); }
+
+int rondo_allocate(int fd, uint64_t offset, uint64_t count) { ANSWER(fallocate(fd, 0, (off_t)offset, (off_t)count)); }
+
+int rondo_rename(int from_folder, const char *from, int to_folder, const char *to, uint32_t flags) {
+    ANSWER(syscall(SYS_renameat2, from_folder, from, to_folder, to, flags));
+}
+
+int rondo_unlink(int folder, const char *path, int flags) { ANSWER(unlinkat(folder, path, flags)); }
+
+int rondo_make_folder(int folder, const char *path, uint32_t mode) { ANSWER(mkdirat(folder, path, (mode_t)mode)); }
+
+int rondo_link(int from_folder, const char *from, int to_folder, const char *to) {
+    ANSWER(linkat(from_folder, from, to_folder, to, 0));
+}
+
+int rondo_symbolic_link(const char *target, int folder, const char *path) { ANSWER(symlinkat(target, folder, path)); }
+
+int rondo_read_link(int folder, const char *path, void *memory, size_t count) {
+    ANSWER(readlinkat(folder, path, memory, count));
+}
+
+int rondo_set_mode(int fd, uint32_t mode) { ANSWER(fchmod(fd, (mode_t)mode)); }
+
+int rondo_set_times(int fd, const int64_t seconds[2], const int64_t nanoseconds[2]) {
+    struct timespec times[2] = {{seconds[0], nanoseconds[0]}, {seconds[1], nanoseconds[1]}};
+    ANSWER(futimens(fd, times));
+}
+
+int rondo_read_parts(int fd, const struct rondo_memory *parts, size_t count, uint64_t offset) {
+    const struct iovec *vector = (const struct iovec *)parts;
+    ANSWER(offset == UINT64_MAX ? readv(fd, vector, (int)count) : preadv(fd, vector, (int)count, (off_t)offset));
+}
+
+int rondo_write_parts(int fd, const struct rondo_memory *parts, size_t count, uint64_t offset) {
+    const struct iovec *vector = (const struct iovec *)parts;
+    ANSWER(offset == UINT64_MAX ? writev(fd, vector, (int)count) : pwritev(fd, vector, (int)count, (off_t)offset));
+}
+
+int rondo_read_folder(int fd, void *memory, size_t count) { ANSWER(syscall(SYS_getdents64, fd, memory, count)); }
+
+int rondo_open_watch(void) { ANSWER(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)); }
+
+int rondo_add_watch(int fd, const char *path, uint32_t mask) { ANSWER(inotify_add_watch(fd, path, mask)); }
+
+int rondo_remove_watch(int fd, int number) { ANSWER(inotify_rm_watch(fd, number)); }
+
+int rondo_lock_now(int fd, int operation) { ANSWER(flock(fd, operation)); }
+
+// A wait for a lock
+
+struct rondo_lock_wait {
+    pthread_mutex_t mutex;
+    pthread_t thread;
+    bool is_running; // under the mutex
+    atomic_bool is_cancelled;
+    sigjmp_buf way_out;
+};
+
+// Between the two marks: where the handler jumps to.
+static _Thread_local struct rondo_lock_wait *volatile armed_wait __attribute__((tls_model("initial-exec")));
+// The signal that ends waits; −1 if the process uses all that could serve.
+static int ending_signal;
+static pthread_once_t signal_once = PTHREAD_ONCE_INIT;
+
+static void leave_wait(int signal) {
+    (void)signal;
+    struct rondo_lock_wait *wait = armed_wait;
+    if (wait == NULL) return;
+    armed_wait = NULL;
+    siglongjmp(wait->way_out, 1);
+}
+
+// Takes a real-time signal that nobody handles, from the top: those at the bottom are what programs take first.
+static void take_signal(void) {
+    ending_signal = -1;
+    for (int number = SIGRTMAX - 3; number > SIGRTMIN; number--) {
+        struct sigaction old, action;
+        memset(&action, 0, sizeof action);
+        if (sigaction(number, NULL, &old) != 0 || (old.sa_flags & SA_SIGINFO) || old.sa_handler != SIG_DFL) continue;
+        action.sa_handler = leave_wait;
+        sigemptyset(&action.sa_mask);
+        if (sigaction(number, &action, NULL) == 0) ending_signal = number;
+        return;
+    }
+}
+
+struct rondo_lock_wait *rondo_lock_wait_create(void) {
+    pthread_once(&signal_once, take_signal);
+    struct rondo_lock_wait *wait = calloc(1, sizeof *wait);
+    if (wait == NULL) abort();
+    pthread_mutex_init(&wait->mutex, NULL);
+    return wait;
+}
+
+void rondo_lock_wait_destroy(struct rondo_lock_wait *wait) {
+    pthread_mutex_destroy(&wait->mutex);
+    free(wait);
+}
+
+static void let_signal_in(void) {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, ending_signal);
+    pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+}
+
+// Its locals are not changed after the mark of sigsetjmp, so they hold their values after a jump. Who cancels sets the
+// flag first and then sends the signal: what comes before the thread is armed shows in the flag.
+static int lock_between_marks(struct rondo_lock_wait *wait, int fd, int operation) {
+    if (sigsetjmp(wait->way_out, 1) != 0) {
+        (void)flock(fd, LOCK_UN); // it may have got the lock in the last moment
+        return -ECANCELED;
+    }
+    armed_wait = wait;
+    int answer = -ECANCELED;
+    if (!atomic_load(&wait->is_cancelled)) answer = flock(fd, operation) == 0 ? 0 : -errno;
+    armed_wait = NULL;
+    return answer;
+}
+
+static void set_running(struct rondo_lock_wait *wait, bool is_running) {
+    pthread_mutex_lock(&wait->mutex);
+    wait->thread = pthread_self();
+    wait->is_running = is_running;
+    pthread_mutex_unlock(&wait->mutex);
+}
+
+int rondo_lock_wait_run(struct rondo_lock_wait *wait, int fd, int operation) {
+    if (ending_signal > 0) let_signal_in();
+    set_running(wait, true);
+    int answer;
+    do answer = lock_between_marks(wait, fd, operation);
+    while (answer == -EINTR);
+    set_running(wait, false);
+    return answer;
+}
+
+void rondo_lock_wait_cancel(struct rondo_lock_wait *wait) {
+    pthread_mutex_lock(&wait->mutex);
+    bool was_cancelled = atomic_exchange(&wait->is_cancelled, true);
+    // The thread can't end while the mutex is held, so its name is good.
+    if (wait->is_running && !was_cancelled && ending_signal > 0) pthread_kill(wait->thread, ending_signal);
+    pthread_mutex_unlock(&wait->mutex);
+}
