@@ -199,10 +199,10 @@ import Testing
     /// A clock that goes back, as from one thread to another it may by a little, takes nothing away.
     @Test func timeThatGoesBackTakesNothing() {
         var machine = RateMachine<Int>(permits: 1, periodNanoseconds: 10, burst: 2, time: 100)
-        #expect(machine.tryAcquire(2, at: 100))
+        #expect(machine.tryAcquire(2, at: 100) == true)
         #expect(machine.available(at: 110) == 1)
         #expect(machine.available(at: 90) == 1)
-        #expect(machine.tryAcquire(1, at: 90))
+        #expect(machine.tryAcquire(1, at: 90) == true)
         #expect(machine.available(at: 119) == 0)
         #expect(machine.available(at: 120) == 1)
     }

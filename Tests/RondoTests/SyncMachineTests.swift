@@ -160,7 +160,8 @@ import Testing
             let woken = trial.machine.finish().all
             return woken == trial.model.queue.answerAll(.finished) && trial.machine.isFinished
         }
-        let trial = WaitTrial(WatchMachine<Int>(), WatchModel(), steps: [look(behind: 0), look(behind: 1), update, finish])
+        let trial = WaitTrial(
+            WatchMachine<Int>(), WatchModel(), steps: [look(behind: 0), look(behind: 1), update, finish])
         #expect(trial.explore(depth: 5) > 100_000)
     }
 

@@ -185,11 +185,12 @@ struct CellList {
 
     /// Cells with a value, in order.
     var all: [Int32] {
-        Array(sequence(state: first) { cell -> Int32? in
-            if cell < 0 { return nil }
-            defer { cell = links[Int(cell)].next }
-            return cell
-        })
+        Array(
+            sequence(state: first) { cell -> Int32? in
+                if cell < 0 { return nil }
+                defer { cell = links[Int(cell)].next }
+                return cell
+            })
     }
 }
 

@@ -39,8 +39,9 @@ extension Trial {
     /// Makes random steps.
     mutating func wander(seed: UInt64, steps: Int, sourceLocation: SourceLocation = #_sourceLocation) {
         var numbers = SeededGenerator(seed: seed)
-        for number in 0..<steps where !step(Int(numbers.below(UInt64(choices)))) {
-            Issue.record("machine and model differ after step \(number) of seed \(seed)", sourceLocation: sourceLocation)
+        for number in 0..<steps where !step(Int(numbers.next() % UInt64(choices))) {
+            Issue.record(
+                "machine and model differ after step \(number) of seed \(seed)", sourceLocation: sourceLocation)
             return
         }
     }
