@@ -1,5 +1,5 @@
-// The same things used from everywhere at once: two loops with threads of their own, and Swift's own executor. Nothing is
-// lost, nothing comes twice, and what one task sends arrives in order.
+// The same things used from everywhere at once: two loops with threads of their own, and Swift's own executor. Nothing
+// is lost, nothing comes twice, and what one task sends arrives in order.
 
 import RondoTesting
 import Testing

@@ -1,5 +1,5 @@
-// The state of a channel: which cells hold values, in order, and who waits. It knows neither the values nor the tasks: a
-// value stands in the storage's cell of the number that the machine says.
+// The state of a channel: which cells hold values, in order, and who waits. It knows neither the values nor the tasks:
+// a value stands in the storage's cell of the number that the machine says.
 
 /// What a sender is told at the end of its wait.
 enum SendAnswer: Sendable { case accepted, closed, cancelled }

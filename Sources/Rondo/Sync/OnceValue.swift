@@ -6,8 +6,8 @@
 /// ```
 ///
 /// The first task that asks makes the value, and all others that ask meanwhile wait for it. If making it throws, also
-/// because that task was cancelled, that task gets the error, and the next who waits tries in its turn. It may be used by
-/// any task on any loop or thread. The code that makes the value must not ask for it.
+/// because that task was cancelled, that task gets the error, and the next who waits tries in its turn. It may be used
+/// by any task on any loop or thread. The code that makes the value must not ask for it.
 public final class OnceValue<Value: Sendable>: Sendable {
     private let room = Waiting(OnceMachine<Waiter<OnceAnswer>>())
     private let result = Lock<Value?>(nil)
@@ -24,8 +24,8 @@ public final class OnceValue<Value: Sendable>: Sendable {
 
     /// The value, which is made if nobody has done so.
     ///
-    /// - Throws: what `make` throws, if it was this task's turn to make it; `CancellationError` if the task was cancelled
-    ///   while it waited for another one.
+    /// - Throws: what `make` throws, if it was this task's turn to make it; `CancellationError` if the task was
+    ///   cancelled while it waited for another one.
     public var value: Value {
         get async throws {
             if EventLoop.spendOperationHere() { await EventLoop.yieldInTurn() }

@@ -1,6 +1,6 @@
-// How a task waits at a state machine: the part that knows locks and continuations. The machine says what is to be done;
-// it is done here, outside of the lock. A resumed task goes on where it ran before: the runtime sees to that, so nothing
-// here belongs to a loop.
+// How a task waits at a state machine: the part that knows locks and continuations. The machine says what is to be
+// done; it is done here, outside of the lock. A resumed task goes on where it ran before: the runtime sees to that, so
+// nothing here belongs to a loop.
 
 import CRondo
 

@@ -8,7 +8,7 @@ import Synchronization
 /// for try await level in level.subscribe() { apply(level) }
 /// ```
 ///
-/// A subscriber that is slow sees fewer states, never an older one: those in between are skipped, and nobody is held up.
+/// A subscriber that is slow sees fewer states, never an older one: those in between are skipped. Nobody is held up.
 /// When the watch is finished, or dropped, its subscribers see the last value and then the end. It may be used by any
 /// task on any loop or thread.
 public final class Watch<Value: Sendable>: Sendable {

@@ -1,5 +1,5 @@
-// Model-based tests of state machines: a machine and a naive model of it do the same steps, all sequences of a few steps
-// and random ones of many, and must say the same after each.
+// Model-based tests of state machines: a machine and a naive model of it do the same steps, all sequences of a few
+// steps and random ones of many, and must say the same after each.
 
 import RondoTesting
 import Testing
