@@ -119,8 +119,9 @@ extension LoopSuites {
             gate.open()
             let causes = try await task.value
             let after = KernelObjects.count()
-            #expect(after["socket:"] == before["socket:"])
-            #expect(after["files"] == before["files"])
+            // What earlier tests have dropped may close late.
+            #expect(after["socket:", default: 0] <= before["socket:", default: 0])
+            #expect(openFiles(in: folder) == 0)
             #expect(causes == Array(repeating: IOError.Cause.cancelled, count: 4))
         }
 

@@ -69,6 +69,11 @@ final class TemporaryFolder: Sendable {
     }
 }
 
+/// How many files in a folder this process has open.
+func openFiles(in folder: TemporaryFolder) -> Int {
+    names(in: "/proc/self/fd").count { linkTarget("/proc/self/fd/\($0)")?.hasPrefix(folder.path + "/") == true }
+}
+
 /// Bytes that malloc has given out and not got back.
 func allocatedBytes() -> Int { Int(test_allocated_bytes()) }
 
