@@ -28,6 +28,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.5.0"),
         .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.0.0"),
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.0.0"),
+        .package(url: "https://github.com/apple/swift-async-algorithms.git", from: "1.1.4"),
     ],
     targets: [
         .target(name: "CRondo"),
@@ -61,8 +62,12 @@ let package = Package(
         .testTarget(name: "RondoCommandTests", dependencies: ["RondoCommand"], swiftSettings: settings),
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         .executableTarget(
-            name: "TakeoverProbe", dependencies: ["Rondo", "CTestSupport"], path: "Tests/TakeoverProbe",
-            swiftSettings: settings),
+            name: "TakeoverProbe",
+            dependencies: [
+                "CTestSupport", "Rondo",
+                .product(name: "AsyncAlgorithms", package: "swift-async-algorithms"),
+            ],
+            path: "Tests/TakeoverProbe", swiftSettings: settings),
         .target(
             name: "RondoServices",
             dependencies: [

@@ -14,7 +14,8 @@ extension LoopSuites {
             "cancellation handler", "actor", "contended actor", "global actor", "MainActor function", "MainActor.run",
             "Task on MainActor", "detached to MainActor", "MainActor.assumeIsolated", "AsyncStream",
             "Task.sleep continuous", "Task.sleep suspending", "Task.sleep until", "Task.sleep nanoseconds",
-            "ContinuousClock.sleep", "SuspendingClock.sleep", "withTimeout", "one thread",
+            "ContinuousClock.sleep", "SuspendingClock.sleep", "withTimeout",
+            "debounce", "throttle", "merge", "combineLatest", "timer sequence", "one thread",
             "continuation from a thread", "offload", "a loop of its own",
         ]
 

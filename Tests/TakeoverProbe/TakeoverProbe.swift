@@ -48,7 +48,7 @@ struct Check: Sendable {
     }
 }
 
-private let checks: [Check] = taskChecks + actorChecks + sleepChecks + lastChecks
+private let checks: [Check] = taskChecks + actorChecks + sleepChecks + algorithmChecks + lastChecks
 
 private let taskChecks = [
     Check("run") { isHome() },

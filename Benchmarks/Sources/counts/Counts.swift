@@ -21,6 +21,7 @@ struct Counts: RondoProgram {
         counts += try await echo(loop, connections: 50, rounds: 400)
         counts += try await yields(loop)
         counts += try await sleeps(loop)
+        counts += try await synchronisation(loop)
         print("driver: \(loop.driverName) (\(loop.driverReason))")
         guard let path = CommandLine.arguments.dropFirst().first else {
             for count in counts { print("\(count.name) \(count.value)") }
@@ -92,6 +93,40 @@ struct Counts: RondoProgram {
             _ = try? await sleeper.value
         }
         return [Count(name: "sleep.timersLeftAfterCancel", value: Double(await loop.statistics.timers))]
+    }
+
+    /// Values and permits that are there, and round trips between two tasks that wait for one another.
+    func synchronisation(_ loop: EventLoop) async throws -> [Count] {
+        let count = 100_000
+        let (there, back) = (BoundedChannel<Int>(capacity: 1), BoundedChannel<Int>(capacity: 1))
+        let echo = Task { for try await number in there { try await back.send(number) } }
+        func roundTrips(_ count: Int) async throws {
+            for number in 0..<count {
+                try await there.send(number)
+                _ = try await back.receive()
+            }
+        }
+        try await roundTrips(100)
+        let short = try await measured(loop) { try await roundTrips(count) }
+        let long = try await measured(loop) { try await roundTrips(2 * count) }
+        there.finish()
+        try await echo.value
+        let (semaphore, mutex) = (AsyncSemaphore(permits: 1), AsyncMutex(0))
+        let channel = BoundedChannel<Int>(capacity: 1)
+        try await channel.send(0)
+        let free = try await measured(loop) {
+            for number in 0..<count {
+                _ = try await channel.receive()
+                try await semaphore.withPermit { try await channel.send(number) }
+                try await mutex.withLock { $0 += 1 }
+            }
+        }
+        return [
+            Count(
+                name: "sync.allocationsPerRoundTrip",
+                value: Double(long.allocations) / Double(count) - Double(short.allocations) / Double(count)),
+            Count(name: "sync.allocationsUncontended", value: Double(free.allocations) / Double(count)),
+        ]
     }
 
     struct Used {

@@ -106,7 +106,58 @@ struct LoopCosts: RondoProgram {
         await measure("spawn and join a task", count / 4) {
             for _ in 0..<count / 4 { await Task {}.value }
         }
+        await synchronisation(count, measure)
         if only.isEmpty || "sleepers".contains(only) { await sleepers(1_000_000) }
+    }
+
+    /// What tasks pay for waiting on one another, and for not having to.
+    func synchronisation(_ count: Int, _ measure: (String, Int, Int, () async -> Void) async -> Void) async {
+        let semaphore = AsyncSemaphore(permits: 1)
+        await measure("semaphore, acquire and release a free permit", count, 9) {
+            for _ in 0..<count {
+                try? await semaphore.acquire()
+                semaphore.release()
+            }
+        }
+        let mutex = AsyncMutex(0)
+        await measure("mutex, lock and unlock", count, 9) {
+            for _ in 0..<count { try? await mutex.withLock { $0 += 1 } }
+        }
+        await measure("semaphore, hand-over between two tasks", count, 9) {
+            async let one: Void = yieldWithPermits(of: semaphore, count / 2)
+            async let other: Void = yieldWithPermits(of: semaphore, count / 2)
+            _ = await (one, other)
+        }
+        let buffer = BoundedChannel<Int>(capacity: 16)
+        await measure("channel, send and receive what has room", count, 9) {
+            for number in 0..<count {
+                try? await buffer.send(number)
+                _ = try? await buffer.receive()
+            }
+        }
+        let (there, back) = (BoundedChannel<Int>(capacity: 1), BoundedChannel<Int>(capacity: 1))
+        await measure("channel, round trip between two tasks", count, 9) {
+            async let echo: Void = echo(count, from: there, to: back)
+            for number in 0..<count {
+                try? await there.send(number)
+                _ = try? await back.receive()
+            }
+            await echo
+        }
+    }
+
+    func yieldWithPermits(of semaphore: AsyncSemaphore, _ count: Int) async {
+        for _ in 0..<count {
+            try? await semaphore.acquire()
+            await EventLoop.yield()
+            semaphore.release()
+        }
+    }
+
+    func echo(_ count: Int, from: BoundedChannel<Int>, to: BoundedChannel<Int>) async {
+        for _ in 0..<count {
+            if let number = try? await from.receive() { try? await to.send(number) }
+        }
     }
 
     /// Tasks that each sleep once, for a random time below a second.
