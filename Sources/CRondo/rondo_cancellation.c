@@ -45,6 +45,14 @@ struct executor {
 };
 extern SWIFT_CALL struct executor swift_task_getCurrentExecutor(void);
 
+// Exported for debuggers.
+extern const uint32_t _swift_concurrency_debug_internal_layout_version;
+extern const size_t _swift_concurrency_debug_asyncTaskSize;
+
+int rondo_knows_task_layout(void) {
+    return _swift_concurrency_debug_internal_layout_version == 1 && _swift_concurrency_debug_asyncTaskSize == 208;
+}
+
 uintptr_t rondo_current_actor(void) { return swift_task_getCurrentExecutor().identity; }
 
 uintptr_t rondo_current_task(void) { return (uintptr_t)swift_task_getCurrent(); }

@@ -150,13 +150,13 @@ final class SimulatedDriver: Driver {
     }
 
     func setOption(_ option: SocketOption, of socket: Descriptor, to value: [UInt8]) throws(Errno) {
-        guard let datagrams = datagrams.socket(socket) else { return try network.setOption(option, of: socket, to: value) }
-        try datagrams.setOption(option, to: value)
+        if let datagrams = datagrams.socket(socket) { return try datagrams.setOption(option, to: value) }
+        try network.setOption(option, of: socket, to: value)
     }
 
     func option(_ option: SocketOption, of socket: Descriptor, size: Int) throws(Errno) -> [UInt8] {
-        guard let datagrams = datagrams.socket(socket) else { return try network.option(option, of: socket, size: size) }
-        return try datagrams.option(option, size: size)
+        if let datagrams = datagrams.socket(socket) { return try datagrams.option(option, size: size) }
+        return try network.option(option, of: socket, size: size)
     }
 
     func listen(_ socket: Descriptor, on address: SocketAddress, backlog: Int32) throws(Errno) {

@@ -2,7 +2,8 @@
 //
 //     swift run -c release --package-path Examples echo --port 7777
 //
-// You see the address it listens on; talk to it with `nc 127.0.0.1 7777`. Ctrl-C ends it.
+// You see the address it listens on; talk to it with `nc 127.0.0.1 7777`. Ctrl-C ends it. RONDO_LOOPS=2 in the
+// environment makes it two loops.
 
 import Rondo
 
@@ -11,7 +12,7 @@ struct Echo: RondoProgram {
     func run() async throws {
         let listener = try await TCPListener.listen(on: .loopback(port: try port()))
         print("listening on \(listener.localAddress)")
-        try await listener.serve { stream in
+        try await listener.serve(over: Runtime.current) { stream in
             while let chunk = try await stream.read() {
                 try await stream.write(chunk)
             }

@@ -23,6 +23,9 @@ uintptr_t rondo_current_task(void);
 // The actor whose code the current task runs, as the address that names its executor; 0 outside of actors.
 uintptr_t rondo_current_actor(void);
 
+// Whether the runtime's tasks are laid out as Rondo knows them: a word of the runtime's own debugging interface.
+int rondo_knows_task_layout(void);
+
 // Ends that. The action is not running any more when this returns.
 void rondo_cancellation_end(struct rondo_cancellation *cancellation);
 

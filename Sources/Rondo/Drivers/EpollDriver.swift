@@ -37,7 +37,7 @@ final class EpollDriver: KernelDriver {
     let reason: String
     let receiveBuffers: ReceiveBuffers
     let socketFlags = Int32(SOCK_NONBLOCK.rawValue)
-    private(set) var systemCalls: UInt64 = 0
+    var systemCalls: UInt64 = 0
 
     private let offload: OffloadPool
     private let epoll: Int32
@@ -48,7 +48,7 @@ final class EpollDriver: KernelDriver {
     /// What one poll can bring; more wait for the next one.
     private let events: UnsafeMutablePointer<rondo_epoll_event>
     /// State by descriptor.
-    private var sockets = EpollSockets()
+    var sockets = EpollSockets()
     /// The descriptor of a socket operation, by the slot of its id; may be out of date, so the id is compared too.
     private var descriptors: [Int32] = []
     /// Polls that wait.
@@ -56,7 +56,7 @@ final class EpollDriver: KernelDriver {
     /// File operations.
     private var fileCalls = OffloadedCalls()
     /// Completions that were not taken yet, from `firstCompletion` on.
-    private var completions: [Completion] = []
+    var completions: [Completion] = []
     private var firstCompletion = 0
     /// Socket operations that have not ended: without one, only a blocking wait need ask the kernel.
     private var pendingCount = 0
@@ -67,9 +67,9 @@ final class EpollDriver: KernelDriver {
     private static let wakeData = UInt64.max
     private static let eventCapacity = 256
     /// What one socket may do per attempt before the others have their turn.
-    private static let receivesPerAttempt = 4
-    private static let sendsPerAttempt = 4
-    private static let acceptsPerAttempt = 32
+    static let receivesPerAttempt = 4
+    static let sendsPerAttempt = 4
+    static let acceptsPerAttempt = 32
 
     private static let readEvents = RONDO_EPOLL_IN | RONDO_EPOLL_URGENT
     private static let endEvents = RONDO_EPOLL_READ_HANGUP | RONDO_EPOLL_HANGUP | RONDO_EPOLL_ERROR
@@ -227,18 +227,18 @@ final class EpollDriver: KernelDriver {
     // MARK: Operations end
 
     @inline(__always)
-    private func complete(_ id: OperationID, _ result: Int32) {
+    func complete(_ id: OperationID, _ result: Int32) {
         completions.append(Completion(operation: id, result: result))
     }
 
-    private func endReading(_ socket: UnsafeMutablePointer<EpollSocket>, _ result: Int32) {
+    func endReading(_ socket: UnsafeMutablePointer<EpollSocket>, _ result: Int32) {
         // SAFETY: an entry of the table.
         unsafe socket.pointee.reading = .nothing
         pendingCount -= 1
         unsafe complete(socket.pointee.reader, result)
     }
 
-    private func endWriting(_ socket: UnsafeMutablePointer<EpollSocket>, _ result: Int32) {
+    func endWriting(_ socket: UnsafeMutablePointer<EpollSocket>, _ result: Int32) {
         // SAFETY: an entry of the table. Bytes that were sent can't be taken back, whatever came after them.
         unsafe socket.pointee.writing = .nothing
         unsafe socket.pointee.bytes = nil
@@ -412,118 +412,5 @@ final class EpollDriver: KernelDriver {
             systemCalls &+= 1
             if let result = poll.look(at: descriptor) { endPoll(poll.id, on: descriptor, result) }
         }
-    }
-
-    private func receive(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
-        for _ in 0..<Self.receivesPerAttempt {
-            guard let space = unsafe receiveBuffers.writableSpace() else {
-                return unsafe endReading(socket, -ENOBUFS)  // still readable: the next receive tries at once
-            }
-            let count: Int
-            do throws(Errno) {
-                systemCalls &+= 1
-                // SAFETY: the space is ours until the next call to the buffers.
-                count = try systemCall {
-                    unsafe recv(descriptor, space.baseAddress, space.count, Int32(MSG_DONTWAIT))
-                }
-            } catch {
-                if error != .wouldBlock { return unsafe endReading(socket, -error.rawValue) }
-                // SAFETY: an entry of the table.
-                return unsafe socket.pointee.mayRead = false
-            }
-            if count == 0 { return unsafe endReading(socket, 0) }
-            let slice = receiveBuffers.commit(count)
-            completions.append(
-                Completion(operation: unsafe socket.pointee.reader, result: Int32(count), more: true, slice: slice))
-            if unsafe count < space.count && !socket.pointee.mustReadUntilEmpty && !socket.pointee.isUnix(descriptor) {
-                return unsafe socket.pointee.mayRead = false
-            }
-        }
-    }
-
-    private func accept(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
-        for _ in 0..<Self.acceptsPerAttempt {
-            systemCalls &+= 1
-            let answer = rondo_accept(descriptor)
-            if answer >= 0 {
-                completions.append(Completion(operation: unsafe socket.pointee.reader, result: answer, more: true))
-                if let accepted = unsafe sockets.existingEntry(of: answer) {
-                    unsafe accepted.pointee.domain = socket.pointee.isUnix(descriptor) ? .unix : .internet
-                }
-                continue
-            }
-            switch -answer {
-            case EAGAIN:
-                // SAFETY: an entry of the table.
-                return unsafe socket.pointee.mayRead = false
-            case EINTR, ECONNABORTED, EPROTO, ENETDOWN, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETUNREACH:
-                continue  // this connection failed before it was ours; the next one may not
-            default:
-                return unsafe endReading(socket, answer)
-            }
-        }
-    }
-
-    private func send(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
-        for _ in 0..<Self.sendsPerAttempt {
-            let count: Int
-            do throws(Errno) {
-                systemCalls &+= 1
-                // SAFETY: an entry of the table; its bytes live until the operation's completion.
-                count = try systemCall {
-                    unsafe Glibc.send(
-                        descriptor, socket.pointee.bytes, socket.pointee.bytesLeft,
-                        Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
-                }
-            } catch {
-                if error != .wouldBlock { return unsafe endWriting(socket, -error.rawValue) }
-                return unsafe socket.pointee.mayWrite = false
-            }
-            unsafe socket.pointee.bytesSent += count
-            unsafe socket.pointee.bytesLeft -= count
-            if unsafe socket.pointee.bytesLeft == 0 { return unsafe endWriting(socket, 0) }
-            unsafe socket.pointee.bytes? += count
-        }
-    }
-
-    private func receiveMessage(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
-        systemCalls &+= 1
-        // SAFETY: an entry of the table; the message lives until the operation's completion, here and below.
-        if let result = unsafe socket.pointee.receiveMessage(descriptor) { unsafe endReading(socket, result) }
-    }
-
-    private func sendMessage(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
-        systemCalls &+= 1
-        if let result = unsafe socket.pointee.sendMessage(descriptor) { unsafe endWriting(socket, result) }
-    }
-
-    private func connect(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
-        do throws(Errno) {
-            systemCalls &+= 1
-            // SAFETY: an entry of the table; its bytes are the address, which lives until the completion.
-            try systemCall {
-                unsafe Glibc.connect(
-                    descriptor, socket.pointee.bytes!.assumingMemoryBound(to: sockaddr.self),
-                    socklen_t(socket.pointee.bytesLeft))
-            }
-        } catch {
-            // A signal in the first call makes the second answer EALREADY.
-            guard error == .nowInProgress || error == .alreadyInProcess else {
-                return unsafe endWriting(socket, -error.rawValue)
-            }
-            unsafe socket.pointee.writing = .connecting
-            unsafe socket.pointee.mayWrite = false
-            return
-        }
-        unsafe endWriting(socket, 0)
-    }
-
-    private func finishConnect(_ socket: UnsafeMutablePointer<EpollSocket>, _ descriptor: Int32) {
-        var outcome: Int32 = 0
-        var length = socklen_t(MemoryLayout<Int32>.size)
-        systemCalls &+= 1
-        // SAFETY: the outcome has the stated length.
-        let answer = unsafe getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &outcome, &length)
-        unsafe endWriting(socket, answer < 0 ? -errno : -outcome)
     }
 }

@@ -151,6 +151,27 @@ final class UringDriver: KernelDriver {
             entry.opcode = RONDO_OP_SHUTDOWN
             entry.fd = descriptor.rawValue
             entry.len = UInt32(how)
+        case .open, .read, .write, .synchronize, .status:
+            unsafe encodeFile(operation, into: &entry)
+        case .poll(let descriptor, let events):
+            entry.opcode = RONDO_OP_POLL_ADD
+            entry.fd = descriptor.rawValue
+            entry.op_flags = UInt32(UInt16(bitPattern: events))
+        case .close(let descriptor):
+            entry.opcode = RONDO_OP_CLOSE
+            entry.fd = descriptor.rawValue
+        case .nothing:
+            entry.opcode = RONDO_OP_NOP
+        case .offload, .list, .file:
+            crash("\(unsafe operation.kind) has no submission")
+        }
+    }
+
+    /// The commonest operations of files; the others are `FileOperation`'s.
+    @inline(__always)
+    private func encodeFile(_ operation: Operation, into entry: inout rondo_sqe) {
+        // SAFETY: as in `encode`.
+        switch unsafe operation {
         case .open(let path, let flags, let mode):
             entry.opcode = RONDO_OP_OPENAT
             entry.fd = AT_FDCWD
@@ -180,17 +201,8 @@ final class UringDriver: KernelDriver {
             entry.op_flags = unsafe path == nil ? RONDO_AT_EMPTY_PATH : 0
             entry.len = RONDO_STATX_BASIC_STATS
             entry.off = UInt64(UInt(bitPattern: status))
-        case .poll(let descriptor, let events):
-            entry.opcode = RONDO_OP_POLL_ADD
-            entry.fd = descriptor.rawValue
-            entry.op_flags = UInt32(UInt16(bitPattern: events))
-        case .close(let descriptor):
-            entry.opcode = RONDO_OP_CLOSE
-            entry.fd = descriptor.rawValue
-        case .nothing:
-            entry.opcode = RONDO_OP_NOP
-        case .offload, .list, .file:
-            crash("\(unsafe operation.kind) has no submission")
+        default:
+            crash("\(unsafe operation.kind) is no operation of a file")
         }
     }
 

@@ -140,7 +140,8 @@ public final class EventLoop: @unchecked Sendable {
         self.group = group
         self.number = number
         isInGroup = true
-        movable = MovableJobs()
+        // Which tasks may be moved is read off their layout: of an unknown runtime none is.
+        movable = rondo_knows_task_layout() != 0 ? MovableJobs() : nil
     }
 
     // MARK: The turn
@@ -255,7 +256,7 @@ public final class EventLoop: @unchecked Sendable {
     private func findsWork() -> Bool {
         guard let group, !isShuttingDown else { return false }
         group.noteIdle(number)
-        return movable?.count != 0 || group.takeJobs(for: self)
+        return (movable?.count ?? 0) > 0 || group.takeJobs(for: self)
     }
 
     /// Resumes whoever waited for what has completed.

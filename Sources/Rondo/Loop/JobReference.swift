@@ -91,8 +91,8 @@ struct JobReference {
     /// That function's frame stands in the task's own block of memory, all others stand elsewhere. An `async let` has
     /// no block of its own, so it can't be told and stays.
     var isMovable: Bool {
-        // SAFETY: LoopGroup has verified the runtime's layout: each job has these words; a task that is no
-        // `async let` was allocated as a block.
+        // SAFETY: a loop with jobs to move has verified the layout of tasks; every job has these words. A task that is
+        // no `async let` was allocated as a block.
         let flags = unsafe address.load(fromByteOffset: Self.flagsWord, as: UInt32.self)
         guard flags & Self.kindMask == 0, flags & Self.asyncLet == 0 else { return false }
         let context = unsafe address.load(fromByteOffset: Self.resumeContext, as: UInt.self)

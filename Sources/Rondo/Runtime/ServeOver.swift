@@ -7,13 +7,13 @@ import SystemPackage
 extension TCPListener {
     /// Accepts connections and runs `handler` for each in a task of its own, on the runtime's loops in turn.
     ///
-    /// As ``serve(_:)``, which this is if there is one loop. The tasks begin without the caller's priority and
-    /// task-local values. After ``stopAccepting()`` it returns when their handlers have ended. If the task is cancelled, accepting stops, every handler is cancelled, and this throws after
-    /// the last of them has ended.
+    /// As ``serve(_:)``, which this is without a runtime. The tasks begin without the caller's priority and
+    /// task-local values. After ``stopAccepting()`` it returns when all handlers have ended. If the task is cancelled,
+    /// accepting stops, every handler is cancelled, and this throws after the last of them has ended.
     public func serve(
-        over runtime: Runtime, _ handler: @escaping @Sendable (TCPStream) async throws -> Void
+        over runtime: Runtime?, _ handler: @escaping @Sendable (TCPStream) async throws -> Void
     ) async throws(IOError) {
-        let loops = runtime.loops
+        guard let loops = runtime?.loops else { return try await serve(handler) }
         let sets = loops.map { ConnectionTasks(loop: $0) }
         try await loop.onLoop { () async throws(IOError) in
             do throws(IOError) {
