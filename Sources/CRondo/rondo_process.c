@@ -31,6 +31,18 @@
 #define RONDO_CLOSE_RANGE_CLOEXEC 4
 #define RONDO_P_PIDFD 3
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+// ThreadSanitizer's own versions of these calls would take the child, which shares our memory, for a fork of us.
+int __clone(int (*body)(void *), void *stack, int flags, void *argument, ...);
+int __sigaction(int number, const struct sigaction *action, struct sigaction *before);
+#define clone __clone
+#define sigaction(number, action, before) __sigaction(number, action, before)
+#define execve(path, arguments, environment) syscall(SYS_execve, path, arguments, environment)
+#define _exit(status) (syscall(SYS_exit_group, status), __builtin_unreachable())
+#endif
+#endif
+
 static int result_or_errno(long result) { return result < 0 ? -errno : (int)result; }
 
 // The child between clone and exec. It shares our memory (CLONE_VM) while our thread stands still (CLONE_VFORK), has a
