@@ -7,5 +7,7 @@ let package = Package(
     targets: [
         .executableTarget(name: "echo", dependencies: [.product(name: "Rondo", package: "rondo")]),
         .executableTarget(name: "proxy", dependencies: [.product(name: "Rondo", package: "rondo")]),
+        .executableTarget(name: "chat", dependencies: [.product(name: "Rondo", package: "rondo")]),
+        .executableTarget(name: "dinner", dependencies: [.product(name: "Rondo", package: "rondo")]),
         .executableTarget(name: "copy", dependencies: [.product(name: "Rondo", package: "rondo")]),
     ])

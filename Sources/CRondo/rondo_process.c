@@ -35,9 +35,7 @@
 #if __has_feature(thread_sanitizer)
 // ThreadSanitizer's own versions of these calls would take the child, which shares our memory, for a fork of us.
 int __clone(int (*body)(void *), void *stack, int flags, void *argument, ...);
-int __sigaction(int number, const struct sigaction *action, struct sigaction *before);
 #define clone __clone
-#define sigaction(number, action, before) __sigaction(number, action, before)
 #define execve(path, arguments, environment) syscall(SYS_execve, path, arguments, environment)
 #define _exit(status) (syscall(SYS_exit_group, status), __builtin_unreachable())
 #endif
@@ -60,8 +58,9 @@ static int child_fail(struct child *child, int step) {
 
 // What the parent handles it handles for itself; what it ignores would be inherited (SIGPIPE above all).
 static void reset_signals(void) {
-    struct sigaction action = {.sa_handler = SIG_DFL};
-    for (int number = 1; number < NSIG; number++) sigaction(number, &action, NULL);
+    // The kernel's own call, as the C library's refuses the two signals that it keeps for itself: zeros are SIG_DFL.
+    const unsigned long kernel_action[4] = {0};
+    for (int number = 1; number < NSIG; number++) syscall(SYS_rt_sigaction, number, kernel_action, NULL, 8);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
