@@ -130,6 +130,7 @@ bool read_process_usage(pid_t pid, struct process_usage *usage) {
         usage->voluntary_switches += field_after(text, "\nvoluntary_ctxt_switches:");
         usage->involuntary_switches += field_after(text, "\nnonvoluntary_ctxt_switches:");
         usage->resident_kibibytes = field_after(text, "\nVmRSS:");
+        usage->own_kibibytes = field_after(text, "\nRssAnon:");
     }
     closedir(threads);
     return true;

@@ -72,6 +72,7 @@ void run_hold(struct load *load) {
         pump(load, &measure, 100);
     }
     load->closing_started = now_nanoseconds();
+    if (load->settings.server_pid != 0) read_process_usage(load->settings.server_pid, &load->server_holding);
     close_all(load);
     end_window(load);
 }

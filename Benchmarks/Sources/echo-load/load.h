@@ -54,6 +54,7 @@ struct load {
     uint64_t errors;
     uint32_t next_source; // last part of the loopback address that the next connection comes from
     struct process_usage server_before, server_after;
+    struct process_usage server_holding; // hold: when all were open
     uint64_t own_cpu_before, own_cpu_after;
     uint64_t window_start, window_end;
     uint64_t requests;

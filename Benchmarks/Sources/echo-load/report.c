@@ -10,6 +10,12 @@ static double per_request(const struct load *load, double value) {
     return load->requests == 0 ? 0 : value / (double)load->requests;
 }
 
+// What the server holds in memory for an open connection that has nothing to do.
+static double held_kibibytes(const struct load *load) {
+    double more = (double)load->server_holding.own_kibibytes - (double)load->server_before.own_kibibytes;
+    return more / load->settings.connections;
+}
+
 static void print_json(const struct load *load) {
     const struct settings *settings = &load->settings;
     double window = (double)(load->window_end - load->window_start);
@@ -38,6 +44,7 @@ static void print_json(const struct load *load) {
                (unsigned long long)(load->server_after.voluntary_switches - load->server_before.voluntary_switches),
                (unsigned long long)(load->server_after.involuntary_switches - load->server_before.involuntary_switches),
                (unsigned long long)load->server_after.resident_kibibytes);
+        if (settings->mode == mode_hold) printf(",\"serverKibibytesPerConnection\":%.3f", held_kibibytes(load));
     }
     printf("}\n");
 }
@@ -66,6 +73,9 @@ static void print_text(const struct load *load) {
         printf("server: %.3f us of CPU per request, busy %.0f %%, %llu KiB resident\n",
                per_request(load, server_cpu / 1e3), server_cpu / window * 100,
                (unsigned long long)load->server_after.resident_kibibytes);
+        if (settings->mode == mode_hold) {
+            printf("server: %.2f KiB of its own memory for each open connection\n", held_kibibytes(load));
+        }
     }
 }
 

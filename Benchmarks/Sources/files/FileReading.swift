@@ -1,9 +1,10 @@
-// 100,000 small files, read by one loop and by eight threads in C, in turns, out of a warm page cache.
+// 100,000 small files, read by one loop and by eight threads in C, in turns: from a disk, and from memory.
 //
-//     swift run -c release --package-path Benchmarks --static-swift-stdlib files [folder] [tasks]
+//     swift run -c release --package-path Benchmarks --static-swift-stdlib files [folder on a disk] [tasks]
 //
-// Each round reads all files each way. Wall time is what counts; CPU time, of all threads together, is what a busy
-// machine disturbs less.
+// Each round reads all files each way. From a disk the kernel forgets what it has of it before each (which only root
+// may ask for); then it matters how many reads wait at once. In memory nothing waits: there one loop has one core, and
+// the threads have all. CPU time, of all threads together, is what a busy machine disturbs less than the wall time.
 
 import FileThreads
 import Glibc
@@ -17,6 +18,14 @@ func nanoseconds(_ clock: clockid_t) -> Double {
     var time = timespec()
     clock_gettime(clock, &time)
     return Double(time.tv_sec) * 1e9 + Double(time.tv_nsec)
+}
+
+/// Lets the kernel forget the files, folders and names that it has in memory (man 5 proc, drop_caches).
+func forgetFiles() -> Bool {
+    sync()
+    let file = open("/proc/sys/vm/drop_caches", O_WRONLY)
+    defer { close(file) }
+    return file >= 0 && write(file, "3", 1) == 1
 }
 
 /// What the rounds of one way took, in microseconds a file.
@@ -60,27 +69,43 @@ final class Paths: @unchecked Sendable {
 struct FileReading: RondoProgram {
     func run() async throws {
         let arguments = CommandLine.arguments.dropFirst()
-        let parent = FilePath(arguments.first ?? "/dev/shm")
+        let disk = FilePath(arguments.first ?? "/var/tmp")
         let taskCount = arguments.dropFirst().first.flatMap { Int($0) } ?? 64
         let rounds = getenv("ROUNDS").flatMap { Int(String(cString: $0)) } ?? 15
+        print("\(fileCount) files of \(fileSize) bytes, \(rounds) rounds, median (least–most)")
+        if forgetFiles() {
+            try await Self.compare("\nfrom the disk below \(disk)", in: disk, taskCount, rounds) {
+                precondition(forgetFiles())
+            }
+        } else {
+            print("not measured from a disk: only root may let the kernel forget files")
+        }
+        try await Self.compare("\nin memory", in: "/dev/shm", taskCount, rounds) {}
+    }
+
+    static func compare(
+        _ title: String, in parent: FilePath, _ taskCount: Int, _ rounds: Int, before: () -> Void
+    ) async throws {
         try await TemporaryDirectory.with(in: parent, prefix: "rondo-files-") { folder in
             let paths = try await Self.makeFiles(in: folder)
             var (loop, threads) = (Figures(), Figures())
             for round in 0...rounds {
                 var (loopRound, threadsRound) = (Figures(), Figures())
+                before()
                 try await loopRound.measure { try await Self.readOnLoop(paths, tasks: taskCount) }
+                before()
                 try threadsRound.measureNow { try Self.readWithThreads(paths) }
-                if round == 0 { continue }  // warms the cache
+                if round == 0 { continue }  // fills the caches that stay
                 loop.wall += loopRound.wall
                 loop.cpu += loopRound.cpu
                 threads.wall += threadsRound.wall
                 threads.cpu += threadsRound.cpu
             }
-            print("\(fileCount) files of \(fileSize) bytes in \(parent), \(rounds) rounds, median (least–most)")
-            loop.print("Rondo, one loop (\(EventLoop.current!.driverName)), \(taskCount) tasks")
-            threads.print("C, 8 threads")
+            print(title)
+            loop.print("  Rondo, one loop (\(EventLoop.current!.driverName)), \(taskCount) tasks")
+            threads.print("  C, 8 threads")
             let ratio = zip(threads.wall, loop.wall).map { $0 / $1 }
-            print("speed of the loop, threads = 1: \(Figures.text(ratio))")
+            print("  speed of the loop, threads = 1: \(Figures.text(ratio))")
         }
     }
 

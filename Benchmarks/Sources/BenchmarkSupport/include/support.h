@@ -45,6 +45,7 @@ struct process_usage {
     uint64_t voluntary_switches;
     uint64_t involuntary_switches;
     uint64_t resident_kibibytes;
+    uint64_t own_kibibytes; // of those, what is not a file's: heap, stacks, buffers
 };
 
 // False if the process is gone.
