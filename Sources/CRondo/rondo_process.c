@@ -101,14 +101,16 @@ static int run_child(void *argument) {
     // What some library has opened without close-on-exec. Before Linux 5.11 such descriptors are inherited.
     syscall(SYS_close_range, 3, ~0U, RONDO_CLOSE_RANGE_CLOEXEC);
     if (spawn->directory != NULL && chdir(spawn->directory) < 0) return child_fail(child, RONDO_STEP_DIRECTORY);
-    int denied = 0;
+    const int is_search = spawn->candidates[0] != NULL && spawn->candidates[1] != NULL;
+    int is_denied = 0;
     for (char *const *path = spawn->candidates; *path != NULL; path++) {
         execve(*path, spawn->arguments, spawn->environment);
-        if (errno == EACCES) denied = 1;
-        if (errno != EACCES && errno != ENOENT && errno != ENOTDIR) return child_fail(child, RONDO_STEP_EXECUTE);
+        int may_be_elsewhere = errno == EACCES || errno == ENOENT || errno == ENOTDIR;
+        if (!is_search || !may_be_elsewhere) return child_fail(child, RONDO_STEP_EXECUTE);
+        // A program that is there and may not be run; a folder that may not be searched says nothing.
+        if (errno == EACCES && access(*path, F_OK) == 0) is_denied = 1;
     }
-    // One that is there and may not be run says more than the places where there is none.
-    if (denied) errno = EACCES;
+    errno = is_denied ? EACCES : ENOENT;
     return child_fail(child, RONDO_STEP_EXECUTE);
 }
 

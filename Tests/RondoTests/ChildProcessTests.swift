@@ -73,6 +73,22 @@ extension LoopSuites {
             }
         }
 
+        @Test(.enabled(if: getuid() != 0), arguments: World.real)
+        func aFolderThatMayNotBeSearchedIsPassedOver(world: World) throws {
+            let folder = TemporaryFolder()
+            // SAFETY: the path lives across the call.
+            unsafe chmod(folder.path, 0)
+            defer { unsafe chmod(folder.path, 0o700) }
+            try world.run {
+                var command = Command("no-such-program")
+                command.environment = .update(["PATH": "\(folder.path):/usr/bin"])
+                #expect(await ioError { try await ChildProcess.start(command) }?.errno == .noSuchFileOrDirectory)
+                command.executable = "true"
+                let status = try await ChildProcess.start(command).waitUntilExit()
+                #expect(status == .exited(0))
+            }
+        }
+
         @Test(arguments: World.real) func errorsOfStartingHaveNames(world: World) throws {
             try world.run {
                 func text(_ command: Command) async -> String {
