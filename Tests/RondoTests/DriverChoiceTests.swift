@@ -24,7 +24,8 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: ["uring", "io_uring", "auto", ""]) func theEnvironmentChooses(value: String) async {
+        @Test(arguments: Machine.uringFeatures == nil ? ["auto", ""] : ["uring", "io_uring", "auto", ""])
+        func theEnvironmentChooses(value: String) async {
             await #expect(processExitsWith: .success) { [value = value as String] in
                 setVariable("RONDO_DRIVER", value)
                 let reason = try EventLoop.run { EventLoop.current!.driverReason }
@@ -69,6 +70,33 @@ extension LoopSuites {
                 let error = #expect(throws: IOError.self) { try EventLoop.run(configuration: configuration) {} }
                 let start = "start driver io_uring (asked for by configured): io_uring is not usable: io_uring_setup: "
                 #expect(error?.description.hasPrefix(start) == true, "\(error?.description ?? "")")
+            }
+        }
+
+        /// Rings count as locked memory of the user, of which many systems allow 64 KiB: enough for the trial, not for a loop.
+        @Test(.enabled(if: Machine.uringFeatures != nil), arguments: [false, true])
+        func aProgramRunsWhereRingsAreTooLarge(isForced: Bool) async {
+            await #expect(processExitsWith: .success) { [isForced = isForced as Bool] in
+                setVariable("RONDO_DRIVER", "")
+                var limit = rlimit(rlim_cur: 64 << 10, rlim_max: 64 << 10)
+                // SAFETY: the limit lives across the call.
+                unsafe setrlimit(__rlimit_resource_t(8), &limit)  // RLIMIT_MEMLOCK
+                if getuid() == 0 { setuid(4712) }  // root has no such limit
+                var configuration = LoopConfiguration()
+                if isForced { configuration.driver = .uring }
+                let cause = "io_uring is not usable: a ring for the loop: Cannot allocate memory"
+                do {
+                    try EventLoop.run(configuration: configuration) {
+                        #expect(!isForced)
+                        #expect(loop.driverName == "epoll")
+                        #expect(loop.driverReason == "\(cause) (raise the limit of locked memory: ulimit -l)")
+                        let pair = try await connectedPair()
+                        await pair.close()
+                    }
+                } catch {
+                    #expect(isForced)
+                    #expect("\(error)".hasPrefix("start driver io_uring: \(cause)"))
+                }
             }
         }
 

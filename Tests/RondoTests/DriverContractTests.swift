@@ -120,7 +120,7 @@ struct DriverContractTests {
     @Test(arguments: DriverWorld.usable)
     func connectIsRefused(_ world: DriverWorld) throws {
         let harness = try DriverHarness(world)
-        for loopback in [SocketAddress.loopback(port: 0), .loopback6(port: 0)] {
+        for loopback in Machine.loopbacks {
             let listener = try harness.makeListener(on: loopback)
             let address = try harness.driver.localAddress(of: listener)
             try harness.close(listener)
@@ -155,7 +155,7 @@ struct DriverContractTests {
     @Test(arguments: DriverWorld.usable)
     func echoes(_ world: DriverWorld) throws {
         let harness = try DriverHarness(world)
-        for address in [SocketAddress.loopback(port: 0), .loopback6(port: 0)] {
+        for address in Machine.loopbacks {
             let (client, server) = try harness.makeConnection(on: address)
             let atServer = harness.receive(server)
             let atClient = harness.receive(client)

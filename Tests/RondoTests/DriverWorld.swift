@@ -22,13 +22,10 @@ enum DriverWorld: String, CaseIterable, Sendable, Codable, CustomTestStringConve
     /// Those that work here.
     static let usable: [DriverWorld] = allCases.filter { world in
         switch world {
-        case .uring, .uringOfLinux6_1: uringFeatures != nil
+        case .uring, .uringOfLinux6_1: Machine.uringFeatures != nil
         case .epoll, .epollOfLinux5_10: true
         }
     }
-
-    /// What io_uring can do here; nil if it is denied.
-    private static let uringFeatures: UringFeatures? = try? UringProbe.run().get()
 
     var testDescription: String { rawValue }
     var isUring: Bool { self == .uring || self == .uringOfLinux6_1 }
@@ -37,7 +34,7 @@ enum DriverWorld: String, CaseIterable, Sendable, Codable, CustomTestStringConve
         let reason = "a test wants it"
         switch self {
         case .uring:
-            let choice = DriverChoice(kind: .uring, reason: reason, features: Self.uringFeatures!)
+            let choice = DriverChoice(kind: .uring, reason: reason, features: Machine.uringFeatures!)
             return try UringDriver(choice: choice, receiveBuffers: buffers, offload: pool)
         case .uringOfLinux6_1:
             let choice = DriverChoice(kind: .uring, reason: reason)

@@ -300,7 +300,7 @@ extension LoopSuites {
         }
 
         /// A read that would wait for ever (an empty pipe) is given up at once.
-        @Test(arguments: [World.uring]) func aReadThatWaitsIsCancelled(world: World) throws {
+        @Test(arguments: World.withRing) func aReadThatWaitsIsCancelled(world: World) throws {
             let folder = TemporaryFolder()
             try world.run {
                 let path = "\(folder.path)/pipe"

@@ -55,7 +55,7 @@ extension LoopSuites {
         }
 
         /// All operations of a turn share its one system call.
-        @Test(arguments: [World.uring]) func anEchoNeedsAtMostOneSystemCallATurn(world: World) throws {
+        @Test(arguments: World.withRing) func anEchoNeedsAtMostOneSystemCallATurn(world: World) throws {
             try world.run {
                 let pairs = try await connectedPairs(10)
                 let servers = pairs.map { pair in

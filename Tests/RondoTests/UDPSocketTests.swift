@@ -10,7 +10,7 @@ extension LoopSuites {
     @Suite struct UDPSocketTests {
         @Test(arguments: World.allCases) func aThousandDatagramsArriveEachAsItWasSent(world: World) throws {
             try world.run {
-                for address in [SocketAddress.loopback(port: 0), .loopback6(port: 0)] {
+                for address in Machine.loopbacks {
                     let server = try await UDPSocket.bind(to: address)
                     let client = try await UDPSocket.connect(to: server.localAddress)
                     #expect(server.localAddress.port != 0 && server.peerAddress == nil)
@@ -186,7 +186,7 @@ extension LoopSuites {
 
         @Test(arguments: World.real) func optionsAreWhatWasAskedFor(world: World) throws {
             try world.run {
-                for address in [SocketAddress.loopback(port: 0), .loopback6(port: 0)] {
+                for address in Machine.loopbacks {
                     var options = UDPSocket.Options()
                     options.reusesAddress = true
                     options.allowsBroadcast = true
@@ -259,7 +259,7 @@ extension LoopSuites {
 
         @Test(arguments: World.real) func manyDatagramsCostFewOperations(world: World) throws {
             try world.run {
-                for address in [SocketAddress.loopback(port: 0), .loopback6(port: 0)] {
+                for address in Machine.loopbacks {
                     var options = UDPSocket.Options()
                     options.coalesces = true
                     let server = try await UDPSocket.bind(to: address, options: options)

@@ -27,6 +27,8 @@ package struct DriverChoice: Sendable {
     /// One line for people: why this driver.
     package var reason: String
     package var features = UringFeatures()
+    /// Whether somebody asked for this driver by name, and shall have no other.
+    package var isForced = false
 
     /// Chooses for this thread: what `forced` says, else what `RONDO_DRIVER` says, else io_uring if it works.
     ///
@@ -42,12 +44,12 @@ package struct DriverChoice: Sendable {
             wanted = kind
             source = "RONDO_DRIVER"
         }
-        if wanted == .epoll { return DriverChoice(kind: .epoll, reason: "\(source) says epoll") }
+        if wanted == .epoll { return DriverChoice(kind: .epoll, reason: "\(source) says epoll", isForced: true) }
         switch UringProbe.run() {
         case .success(let features):
             let reason =
                 wanted == nil ? "a no-op went through the ring" : "\(source) says io_uring, and a no-op went through"
-            return DriverChoice(kind: .uring, reason: reason, features: features)
+            return DriverChoice(kind: .uring, reason: reason, features: features, isForced: wanted != nil)
         case .failure(let refusal):
             guard wanted == nil else {
                 throw IOError("start driver", "io_uring (asked for by \(source))", .invalid(refusal.description))
@@ -164,7 +166,8 @@ package enum UringProbe {
 }
 
 extension DriverChoice {
-    /// Makes the driver that was chosen, on the thread that will use it.
+    /// Makes the driver that was chosen, on the thread that will use it: epoll if the kernel has no memory left for one
+    /// more ring of io_uring, unless that was asked for by name.
     package func makeDriver(
         offload: OffloadPool, receiveBuffers buffers: ReceiveBuffers = ReceiveBuffers()
     ) throws(IOError) -> any Driver {
@@ -174,7 +177,11 @@ extension DriverChoice {
             case .epoll: return try EpollDriver(choice: self, receiveBuffers: buffers, offload: offload)
             }
         } catch {
-            throw IOError("start driver", kind.rawValue, .system(error))
+            if kind == .epoll { throw IOError("start driver", kind.rawValue, .system(error)) }
+            let refusal = UringProbe.Refusal(step: "a ring for the loop", errno: error)
+            if isForced { throw IOError("start driver", kind.rawValue, .invalid(refusal.description)) }
+            return try DriverChoice(kind: .epoll, reason: refusal.description)
+                .makeDriver(offload: offload, receiveBuffers: buffers)
         }
     }
 }

@@ -63,8 +63,8 @@ final class UringDriver: KernelDriver {
         var registration = rondo_uring_buffer_registration(
             ring_addr: UInt64(UInt(bitPattern: memory)), ring_entries: UInt32(receiveBuffers.capacity), bgid: 0,
             flags: features.sharedBuffers ? RONDO_BUFFER_RING_INCREMENTAL : 0, reserved: (0, 0, 0))
-        wakeDescriptor = try checked(rondo_eventfd())
         do throws(Errno) {
+            wakeDescriptor = try checked(rondo_eventfd())
             _ = try checked(unsafe rondo_uring_register(ring.fd, RONDO_REGISTER_PBUF_RING, &registration, 1))
         } catch {
             unsafe munmap(memory, bufferRingLength)

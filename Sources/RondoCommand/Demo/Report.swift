@@ -7,18 +7,17 @@ extension DemoResult {
     func text(for terminal: Terminal) -> String {
         let width = max(40, min(terminal.width, 160))
         let lines =
-            head + [""] + runs(terminal) + [""] + times(terminal) + [""] + facts(width: min(width, 100))
+            head(width: width) + [""] + runs(terminal) + [""] + times(terminal) + [""] + facts(width: min(width, 100))
             + timeline(terminal, width: width)
         return lines.joined(separator: "\n") + "\n"
     }
 
-    private var head: [String] {
+    private func head(width: Int) -> [String] {
         let bytes = files.reduce(0) { $0 + $1.size }
         return [
             "\(orders.grouped) orders for \(files.count.grouped) files (\(bytes.grouped) bytes) of \(folder)",
             "origin answers after \(Self.plain(latencyMilliseconds)) ms, give or take a quarter",
-            "driver \(driver): \(driverReason)",
-        ] + notes
+        ] + "driver \(driver): \(driverReason)".wrapped(width) + notes
     }
 
     // MARK: Tables

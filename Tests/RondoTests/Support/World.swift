@@ -17,8 +17,13 @@ import Testing
 enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible {
     case uring, epoll, simulated
 
+    static let allCases: [World] = Machine.uringFeatures == nil ? [.epoll, .simulated] : [.uring, .epoll, .simulated]
+
     /// Those with the kernel behind them: for tests that need real files, sockets of the kernel or `/proc`.
     static let real = allCases.filter { $0.driver != nil }
+
+    /// That of io_uring, where there is one.
+    static let withRing = allCases.filter { $0 == .uring }
 
     /// The driver of a real world.
     var driver: DriverKind? {
