@@ -40,6 +40,18 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
+        .target(
+            name: "RondoInsight",
+            dependencies: [
+                "CRondo", "Rondo",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "RondoInsightTests",
+            dependencies: ["CRondo", "Rondo", "RondoInsight", "RondoTesting", "TraceProbe"], swiftSettings: settings),
+        .executableTarget(
+            name: "TraceProbe", dependencies: ["Rondo"], path: "Tests/TraceProbe", swiftSettings: settings),
         .target(name: "CRondoTesting"),
         .target(
             name: "RondoTesting",
@@ -53,6 +65,7 @@ let package = Package(
             dependencies: [
                 "CRondo",
                 "Rondo",
+                "RondoInsight",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "GRDB", package: "GRDB.swift"),

@@ -37,6 +37,7 @@ extension EventLoop {
         let now = driver.now
         let deadline = delay < 0 ? now &- min(now, delay.magnitude) : now &+ UInt64(delay)
         let timer = timers.add(deadline: min(deadline, .max - 1), target: .job(job), sleeper: sleeper)
+        if let eventRing, let sleeper { eventRing.sleeps(sleeper, nanoseconds: deadline &- min(now, deadline)) }
         sleeper?.timerNote = TimerNote(timer: timer, generation: timers.generation(of: timer), loop: number)
     }
 
@@ -53,8 +54,15 @@ extension EventLoop {
             reference.timerNote = .none
             if Int(note.loop) == number { endSleepEarly(note, of: reference) } else { tellSleepIsOver(note, reference) }
         }
-        if eventRing != nil { eventRing?.record(.ready, job: reference.bits, time: driver.now) }
+        if eventRing != nil { noteReady(reference) }
         scheduler.push(job)
+    }
+
+    /// Notes that a job is ready, and its task if it is new.
+    func noteReady(_ job: JobReference) {
+        let isSeen = job.isSeen
+        if !isSeen { job.setSeen() }
+        eventRing?.becomesReady(job, isSeen: isSeen)
     }
 
     /// A task that sleeps became ready before its time: it was cancelled. Its wake-up job runs in this turn, finds
@@ -91,10 +99,23 @@ extension EventLoop {
     func receive(_ message: InboxMessage) {
         switch message.content {
         case .offloaded(let work):
+            if let eventRing { return finishObserved(work, eventRing) }
             pending.finish(Completion(operation: work.operation, result: work.result))
         case .cancel(let id): cancel(id)
         case .release(let slice): release(slice)
         case .perform(let body): body()
         }
+    }
+
+    /// A call has come back from the offload pool: notes that as other completions are, and when it ran.
+    private func finishObserved(_ work: OffloadWork, _ ring: EventRing) {
+        let completion = Completion(operation: work.operation, result: work.result)
+        if let times = work.times { ring.offloadRan(work.operation, from: times.start, to: times.end) }
+        if let (kind, descriptor) = pending.description(of: work.operation) {
+            ring.arrives(completion, kind, descriptor: descriptor)
+        }
+        pending.finish(completion)
+        eventRing?.hasArrived()
+        eventRing?.setCause(.readyFromOutside)
     }
 }

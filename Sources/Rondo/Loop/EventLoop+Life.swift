@@ -81,6 +81,7 @@ extension EventLoop {
         sharedTaskFace.withLock { $0 = nil }
         faces = nil
         rondo_set_current_loop(nil)
+        recording = nil
         while let job = scheduler.pop() ?? movable?.take() { afterLife.enqueue(job, of: self) }
         group = nil
     }

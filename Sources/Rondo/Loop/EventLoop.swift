@@ -73,13 +73,10 @@ public final class EventLoop: @unchecked Sendable {
     /// Whether the runtime's layout of jobs has been looked at.
     var isLayoutVerified = false
 
-    /// Where events are noted, if anybody looks.
-    package var events: EventRing? {
-        get { eventRing }
-        set { eventRing = newValue }
-    }
-    // Not open to other modules, so that the compiler can prove its accesses exclusive and leave the checks out.
+    /// Where events are noted, if anybody looks: see `recording`.
     var eventRing: EventRing?
+    /// Whose memory that is.
+    var eventMemory: EventMemory?
 
     /// The loops that it shares tasks with, if there are any; they outlive this one's last turn.
     @inline(__always)
@@ -155,6 +152,7 @@ public final class EventLoop: @unchecked Sendable {
     /// One pass: this is the event loop.
     @inline(__always)
     func turn() {
+        if eventRing != nil { return observedTurn() }
         collect()
         fire()
         run()
@@ -184,7 +182,9 @@ public final class EventLoop: @unchecked Sendable {
         timers.advance(to: turnStart, limit: Self.timersPerTurn) { target in
             switch target {
             case .job(let job): LoopExecutor.runWakeUp(job)
-            case .callback(let callback): callback.fire()
+            case .callback(let callback):
+                eventRing?.timerFires()
+                callback.fire()
             }
         }
     }
@@ -192,7 +192,7 @@ public final class EventLoop: @unchecked Sendable {
     /// Runs ready jobs until none is left or the batch budget is used up.
     @inline(__always)
     private func run() {
-        if eventRing == nil { runBatch() } else { runObserved() }
+        runBatch()
         if !endedSleeps.isEmpty { runEndedSleeps() }
     }
 
@@ -261,7 +261,10 @@ public final class EventLoop: @unchecked Sendable {
 
     /// Resumes whoever waited for what has completed.
     @inline(__always)
-    private func complete() {
+    private func complete() { complete { pending.finish($0) } }
+
+    @inline(__always)
+    private func complete(_ pass: (Completion) -> Void) {
         var count: Int
         repeat {
             count = 0
@@ -275,7 +278,7 @@ public final class EventLoop: @unchecked Sendable {
                 // While this one is passed on, the memory of those behind it comes in.
                 if index &+ 6 < count { pending.prefetchSink(of: unsafe arrived[index &+ 6].operation) }
                 if index &+ 3 < count { pending.prefetchWaiter(of: unsafe arrived[index &+ 3].operation) }
-                pending.finish(unsafe arrived[index])
+                pass(unsafe arrived[index])
             }
         } while count == Self.arrivedCapacity
     }
@@ -293,20 +296,48 @@ public final class EventLoop: @unchecked Sendable {
         shareBacklog(group)
     }
 
-    /// `run()` with an eye on each job.
+    // MARK: The turn, recorded
+
+    /// `turn()` for a loop that notes what happens: the same phases. The ring may change or go whenever a job runs.
+    @inline(never)
+    private func observedTurn() {
+        eventRing?.setCause(.readyFromOutside)
+        collect()
+        eventRing?.setCause(.readyByTimer)
+        fire()
+        eventRing?.setCause(.ready)
+        runObserved()
+        if !endedSleeps.isEmpty { runEndedSleeps() }
+        eventRing?.turnWaits(readyJobs: scheduler.count)
+        submitAndWait()
+        eventRing?.turnBegins(at: turnStart)
+        complete { completion in
+            if let (kind, descriptor) = pending.description(of: completion.operation) {
+                eventRing?.arrives(completion, kind, descriptor: descriptor)
+            }
+            pending.finish(completion)
+            eventRing?.hasArrived()
+        }
+        account()
+    }
+
     private func runObserved() {
-        let executor = unsafe taskFace.asUnownedTaskExecutor()
+        let ownExecutor = unsafe taskFace.asUnownedTaskExecutor()
+        let executor = unsafe group?.asUnownedTaskExecutor() ?? ownExecutor
+        let isAlone = group == nil
         var left = configuration.batchJobs
-        while left > 0, let job = scheduler.pop() {
+        while left > 0, let job = isAlone ? scheduler.pop() : nextOfGroup(left) {
             operationsLeft = configuration.operationBudget
             sliceStart = 0
-            let bits = JobReference(job).bits
-            eventRing?.record(.started, job: bits, time: driver.now)
-            unsafe job.runSynchronously(on: executor)
-            eventRing?.record(.stopped, job: bits, time: driver.now)
-            if unsafe yielded != nil { resumeYielded() }
+            eventRing?.starts(JobReference(job), readyJobs: scheduler.count)
+            unsafe job.runSynchronously(on: isAlone || JobReference(job).isPinned ? ownExecutor : executor)
+            if unsafe yielded != nil {
+                eventRing?.setCause(.readyByYield)
+                resumeYielded()
+                eventRing?.setCause(.ready)
+            }
             left &-= 1
-            if driver.now &- turnStart > batchNanoseconds { break }
+            if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
         }
         counters.jobs &+= UInt64(configuration.batchJobs &- left)
     }
@@ -365,17 +396,23 @@ public final class EventLoop: @unchecked Sendable {
             unsafe continuation.resume(returning: -ECANCELED)
             return
         }
-        if let eventRing, let task = currentTaskReference() {
-            unsafe eventRing.record(
-                .operationBegan, job: task.bits, detail: UInt32(operation.kind.rawValue), time: driver.now)
-        }
+        if eventRing != nil { unsafe noteSubmission(operation, as: id) }
         unsafe driver.submit(operation, as: id)
+    }
+
+    private func noteSubmission(_ operation: Operation, as id: OperationID) {
+        // SAFETY: looks at no pointer.
+        let descriptor = unsafe operation.descriptor?.rawValue ?? -1
+        pending.note(descriptor, of: id)
+        let task = currentTaskReference()?.taskNumber ?? 0
+        eventRing?.submits(unsafe operation.kind, as: id, descriptor: descriptor, task: task)
     }
 
     /// Submits a multishot operation whose completions go to `sink`.
     func start(_ operation: Operation, sink: CompletionSink) -> OperationID {
         let id = pending.reserve(unsafe operation.kind)
         pending.attach(id, sink: sink)
+        if eventRing != nil { unsafe noteSubmission(operation, as: id) }
         unsafe driver.submit(operation, as: id)
         if isShuttingDown { cancel(id) }
         return id

@@ -45,6 +45,8 @@ final class PendingOperations {
         /// The call, if it is an offload.
         var work: Unmanaged<OffloadWork>?
         var nextFree: UInt32
+        /// What it works on, if anybody has noted that.
+        var descriptor: Int32
     }
 
     private static let none = UInt32.max
@@ -108,6 +110,20 @@ final class PendingOperations {
         // SAFETY: the reference is given back with the last completion.
         unsafe entry.pointee.sink = Unmanaged.passRetained(sink)
         unsafe entry.pointee.isSubmitted = true
+    }
+
+    /// Notes the descriptor of an operation, for those who look; -1 for none.
+    func note(_ descriptor: Int32, of id: OperationID) {
+        // SAFETY: find answers an entry of the table.
+        if let entry = unsafe find(id) { unsafe entry.pointee.descriptor = descriptor }
+    }
+
+    /// What an operation is, and the descriptor that was noted.
+    @inline(__always)
+    func description(of id: OperationID) -> (Operation.Kind, descriptor: Int32)? {
+        // SAFETY: find answers an entry of the table.
+        guard let entry = unsafe find(id) else { return nil }
+        return unsafe (entry.pointee.kind, entry.pointee.descriptor)
     }
 
     /// Passes a completion on: resumes the task, or tells the sink.
@@ -223,7 +239,7 @@ final class PendingOperations {
             unsafe (entries + slot).initialize(
                 to: Entry(
                     generation: 0, kind: .nothing, isCancelled: false, isSubmitted: false, continuation: nil,
-                    sink: nil, work: nil, nextFree: firstFree))
+                    sink: nil, work: nil, nextFree: firstFree, descriptor: -1))
             firstFree = UInt32(slot)
         }
     }

@@ -73,9 +73,10 @@ extension Runtime {
             if configuration.loops == 1 {
                 main = try EventLoop(configuration: configuration.loop)
                 main.enterThread()
+                main.recording = FlightRecorder.memory(for: configuration.loop, loops: 1, isProgram: true)
                 main.takeOverProgram()
             } else {
-                main = try LoopThreads(configuration) { $0.takeOverProgram() }.main
+                main = try LoopThreads(configuration, isProgram: true).main
             }
         } catch {
             report(error)
