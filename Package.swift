@@ -46,6 +46,7 @@ let package = Package(
                 "CRondo", "Rondo",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
+            resources: [.embedInCode("Page")],
             swiftSettings: settings),
         .testTarget(
             name: "RondoInsightTests",

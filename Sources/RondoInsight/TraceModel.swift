@@ -36,6 +36,9 @@ package struct TraceStretch: Sendable {
     package var isOpen = false
     /// Who made it ready: the task that was running, if there was one.
     package var waker: Int?
+    /// The places of the events that began and ended it among all events: times alone don't tell what came first.
+    package var firstEvent = 0
+    package var lastEvent = 0
 
     package var duration: UInt64 { end - start }
 }
@@ -59,6 +62,9 @@ package struct TraceTurn: Sendable {
     package var jobs: Int
     /// Jobs that were left ready when it began to wait.
     package var readyJobs: Int
+    /// The places of the events that began it and its wait.
+    package var firstEvent: Int
+    package var waitEvent: Int
 }
 
 /// A task, as the lanes show it.
@@ -142,6 +148,7 @@ private struct ModelBuilder {
     private struct Open {
         var state: TraceStretch.State?
         var since: UInt64 = 0
+        var sinceEvent = 0
         /// What it seems to wait for.
         var wait = TraceWait.unknown
         /// The operation that it submitted last.
@@ -168,6 +175,8 @@ private struct ModelBuilder {
     private var open: [Open] = []
     private var pending: [UInt64: Pending] = [:]
     private var loops: [Int: Loop] = [:]
+    /// Events so far.
+    private var count = 0
 
     init(model: TraceModel, known: [TraceTask]) {
         self.model = model
@@ -196,6 +205,7 @@ private struct ModelBuilder {
         close(task, at: time)
         open[task].state = state
         open[task].since = time
+        open[task].sinceEvent = count
         open[task].loop = loop
         model.tasks[task].end = time
     }
@@ -207,7 +217,8 @@ private struct ModelBuilder {
         let now = open[task]
         guard let state = now.state else { return }
         var stretch = TraceStretch(
-            task: task, loop: now.loop, start: now.since, end: max(time, now.since), state: state, isOpen: isOpen)
+            task: task, loop: now.loop, start: now.since, end: max(time, now.since), state: state, isOpen: isOpen,
+            firstEvent: now.sinceEvent, lastEvent: count)
         if state == .waiting {
             stretch.wait = wait ?? now.wait
             stretch.result = result
@@ -219,17 +230,18 @@ private struct ModelBuilder {
         case .ready: model.tasks[task].ready += stretch.duration
         case .waiting: model.tasks[task].waiting += stretch.duration
         }
-        // What a running task did in no time at all is a job all the same.
-        if stretch.duration > 0 || state == .running { model.stretches.append(stretch) }
+        model.stretches.append(stretch)
     }
 
     mutating func add(_ event: TraceEvent) {
         let loop = Int(event.loop)
+        count += 1
         switch event.kind {
         case .turnBegins: turnBegins(loop, at: event.time)
         case .turnWaits:
             stopRunning(loop, at: event.time)
             loops[loop]?.turn?.waits = event.time
+            loops[loop]?.turn?.waitEvent = count
             loops[loop]?.turn?.readyJobs = Int(event.value)
         case .ready: isReady(event, wait: nil)
         case .readyByCompletion, .readyByPart: isReady(event, wait: completion(event))
@@ -266,7 +278,7 @@ private struct ModelBuilder {
             model.turns.append(turn)
         }
         loops[loop, default: Loop()].turn = TraceTurn(
-            loop: loop, start: time, waits: time, end: time, jobs: 0, readyJobs: 0)
+            loop: loop, start: time, waits: time, end: time, jobs: 0, readyJobs: 0, firstEvent: count, waitEvent: count)
     }
 
     /// Whatever ran on a loop has stopped.

@@ -111,9 +111,8 @@ extension EventLoop {
     private func finishObserved(_ work: OffloadWork, _ ring: EventRing) {
         let completion = Completion(operation: work.operation, result: work.result)
         if let times = work.times { ring.offloadRan(work.operation, from: times.start, to: times.end) }
-        if let (kind, descriptor) = pending.description(of: work.operation) {
-            ring.arrives(completion, kind, descriptor: descriptor)
-        }
+        let (kind, descriptor) = pending.description(of: work.operation)
+        ring.arrives(completion, kind, descriptor: descriptor)
         pending.finish(completion)
         eventRing?.hasArrived()
         eventRing?.setCause(.readyFromOutside)

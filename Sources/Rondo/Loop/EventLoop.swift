@@ -312,9 +312,8 @@ public final class EventLoop: @unchecked Sendable {
         submitAndWait()
         eventRing?.turnBegins(at: turnStart)
         complete { completion in
-            if let (kind, descriptor) = pending.description(of: completion.operation) {
-                eventRing?.arrives(completion, kind, descriptor: descriptor)
-            }
+            let (kind, descriptor) = pending.description(of: completion.operation)
+            eventRing?.arrives(completion, kind, descriptor: descriptor)
             pending.finish(completion)
             eventRing?.hasArrived()
         }
@@ -403,9 +402,8 @@ public final class EventLoop: @unchecked Sendable {
     private func noteSubmission(_ operation: Operation, as id: OperationID) {
         // SAFETY: looks at no pointer.
         let descriptor = unsafe operation.descriptor?.rawValue ?? -1
-        pending.note(descriptor, of: id)
-        let task = currentTaskReference()?.taskNumber ?? 0
-        eventRing?.submits(unsafe operation.kind, as: id, descriptor: descriptor, task: task)
+        let kind = pending.note(descriptor, of: id)
+        eventRing?.submits(kind, as: id, descriptor: descriptor, task: currentTaskReference()?.taskNumber ?? 0)
     }
 
     /// Submits a multishot operation whose completions go to `sink`.

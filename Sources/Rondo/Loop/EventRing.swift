@@ -144,10 +144,10 @@ package struct EventRing {
 
     // MARK: What tasks ask for
 
-    /// An operation was begun, by the running task if there is one.
+    /// An operation was begun, by the running task if there is one. It has the time of the job's start: the kernel hears
+    /// of it at the turn's end.
     @inline(__always)
     func submits(_ kind: Operation.Kind, as id: OperationID, descriptor: Int32, task: UInt32) {
-        unsafe rondo_ring_refresh(ring)
         note(EventKind.submitted.rawValue, task: task, operation: id.slot, value: descriptor, detail: kind.rawValue)
     }
 
@@ -156,7 +156,6 @@ package struct EventRing {
 
     /// A task goes to sleep for that many nanoseconds.
     func sleeps(_ task: JobReference, nanoseconds: UInt64) {
-        unsafe rondo_ring_refresh(ring)
         note(.sleeps, task: task.taskNumber, wide: nanoseconds)
     }
 

@@ -112,18 +112,28 @@ final class PendingOperations {
         unsafe entry.pointee.isSubmitted = true
     }
 
-    /// Notes the descriptor of an operation, for those who look; -1 for none.
-    func note(_ descriptor: Int32, of id: OperationID) {
-        // SAFETY: find answers an entry of the table.
-        if let entry = unsafe find(id) { unsafe entry.pointee.descriptor = descriptor }
+    /// Notes the descriptor of an operation that is pending, for those who look; -1 for none.
+    ///
+    /// - Returns: what the operation is.
+    @inline(__always)
+    func note(_ descriptor: Int32, of id: OperationID) -> Operation.Kind {
+        let entry = unsafe pendingEntry(id)
+        unsafe entry.pointee.descriptor = descriptor
+        return unsafe entry.pointee.kind
     }
 
-    /// What an operation is, and the descriptor that was noted.
+    /// What an operation that is pending is, and the descriptor that was noted.
     @inline(__always)
-    func description(of id: OperationID) -> (Operation.Kind, descriptor: Int32)? {
-        // SAFETY: find answers an entry of the table.
-        guard let entry = unsafe find(id) else { return nil }
+    func description(of id: OperationID) -> (kind: Operation.Kind, descriptor: Int32) {
+        let entry = unsafe pendingEntry(id)
         return unsafe (entry.pointee.kind, entry.pointee.descriptor)
+    }
+
+    @inline(__always)
+    private func pendingEntry(_ id: OperationID) -> UnsafeMutablePointer<Entry> {
+        require(Int(id.slot) < capacity, "a look at no operation: \(id.rawValue)")
+        // SAFETY: within the table.
+        return unsafe entries + Int(id.slot)
     }
 
     /// Passes a completion on: resumes the task, or tells the sink.
