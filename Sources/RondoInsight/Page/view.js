@@ -244,15 +244,23 @@ function fitText(text, room) {
 function drawTask(task, y, height) {
   const low = view.from, high = view.to, scale = width() / (high - low);
   let p = Math.max(task.from, after(places, low, task.from, task.to, (i) => stretches.end[i]) - 1);
-  let doneX = -1, doneRank = -1;
+  const room = { x: -1, share: [0, 0, 0], wait: -1, strips: [[], [], []] };
   for (; p < task.to; p++) {
     const i = places[p], start = stretches.start[i];
     if (start > high) break;
     const x = gutter + (start - low) * scale, end = gutter + (stretches.end[i] - low) * scale;
-    const state = stretches.state[i], rank = state === RUNNING ? 2 : state === READY ? 1 : 0;
-    // Many bars within a pixel: the most telling of them is drawn.
-    if (end - x < 1 && Math.floor(x) === doneX && rank <= doneRank) continue;
-    const from = Math.max(gutter - 2, x), to = Math.min(canvas.clientWidth + 2, Math.max(end, x + (rank ? 1 : .5)));
+    const state = stretches.state[i];
+    if (end - x < 1) {
+      // Many bars within a pixel are drawn together, each as strong as its share of it.
+      if (Math.floor(x) !== room.x) {
+        addShares(room);
+        room.x = Math.floor(x);
+      }
+      room.share[state] += end - x + (state === RUNNING ? .02 : 0);
+      if (state === WAITING) room.wait = i;
+      continue;
+    }
+    const from = Math.max(gutter - 2, x), to = Math.min(canvas.clientWidth + 2, end);
     if (to < from) continue;
     pen.fillStyle = colourOf(i);
     if (state === WAITING) {
@@ -261,8 +269,6 @@ function drawTask(task, y, height) {
       pen.globalAlpha = 1;
     } else if (state === READY) pen.fillRect(from, y + 5, to - from, height - 10);
     else pen.fillRect(from, y + 2, to - from, height - 4);
-    doneX = Math.floor(x);
-    doneRank = rank;
     if (end - x > 46 && state === WAITING) {
       const words = fitText(waitWords(i), Math.min(to, canvas.clientWidth) - Math.max(from, gutter) - 12);
       if (words) {
@@ -274,18 +280,54 @@ function drawTask(task, y, height) {
       }
     }
   }
+  addShares(room);
+  drawStrips(room, y, height);
+}
+
+// What stands within a pixel: a strip for each state, as strong as its share. Equal pixels side by side become one strip.
+function addShares(room) {
+  if (room.x >= gutter) {
+    for (let state = 0; state < 3; state++) {
+      const share = room.share[state];
+      if (!share) continue;
+      const level = state === WAITING ? 4 : Math.ceil(Math.min(1, share) * 4);
+      const colour = state === RUNNING ? colours.running : state === READY ? colours.ready : colours[waitGroup(room.wait)];
+      const last = room.strips[state][room.strips[state].length - 1];
+      if (last && last.to === room.x && last.level === level && last.colour === colour) last.to++;
+      else room.strips[state].push({ from: room.x, to: room.x + 1, level, colour });
+    }
+  }
+  room.share.fill(0);
+}
+
+function drawStrips(room, y, height) {
+  for (const state of [WAITING, READY, RUNNING]) {
+    const inset = state === WAITING ? height / 2 - 2 : state === READY ? 5 : 2;
+    for (const strip of room.strips[state]) {
+      pen.fillStyle = strip.colour;
+      pen.globalAlpha = .2 + .2 * strip.level;
+      pen.fillRect(strip.from, y + inset, strip.to - strip.from, height - 2 * inset);
+    }
+  }
+  pen.globalAlpha = 1;
 }
 
 function drawLoop(loop, y, height) {
   const low = view.from, high = view.to, scale = width() / (high - low), list = jobs[loop], bar = height - 20;
   let p = Math.max(0, after(list, low, 0, list.length, (i) => stretches.end[i]) - 1);
-  let doneX = -1;
+  const room = { x: -1, share: [0, 0, 0], wait: -1, strips: [[], [], []] };
   for (; p < list.length; p++) {
     const i = list[p], start = stretches.start[i];
     if (start > high) break;
     const x = gutter + (start - low) * scale, end = gutter + (stretches.end[i] - low) * scale;
-    if (end - x < 1 && Math.floor(x) === doneX) continue;
-    doneX = Math.floor(x);
+    if (end - x < 1) {
+      if (Math.floor(x) !== room.x) {
+        addShares(room);
+        room.x = Math.floor(x);
+      }
+      room.share[RUNNING] += end - x;
+      continue;
+    }
     const from = Math.max(gutter - 2, x), to = Math.min(canvas.clientWidth + 2, Math.max(end, x + 1));
     pen.fillStyle = colours.jobs[stretches.task[i] % 3];
     pen.fillRect(from, y + 3, to - from, bar);
@@ -295,6 +337,8 @@ function drawLoop(loop, y, height) {
       pen.fillText(words, Math.max(from, gutter) + 5, y + 3 + bar / 2 + 1);
     }
   }
+  addShares(room);
+  drawStrips(room, y + 1, bar + 4);
   drawQueue(queues[loop], y + height - 3, 12, low, scale);
 }
 
@@ -305,6 +349,13 @@ function drawQueue(queue, base, height, low, scale) {
   const most = queue.most || (queue.most = queue.length.reduce((a, b) => Math.max(a, b), 1));
   let p = after(queue.time, low) - 1, length = p >= 0 ? queue.length[p] : 0;
   pen.fillStyle = colours.ready;
+  let from = 0, drawn = 0;
+  const strip = (to, size) => {
+    if (size === drawn) return;
+    if (drawn) pen.fillRect(gutter + from, base - drawn, to - from, drawn);
+    from = to;
+    drawn = size;
+  };
   for (let x = 0; x < pixels; x++) {
     const end = low + (x + 1) / scale;
     let top = length;
@@ -312,11 +363,9 @@ function drawQueue(queue, base, height, low, scale) {
       length = queue.length[++p];
       if (length > top) top = length;
     }
-    if (top > 0) {
-      const size = Math.max(1, top / most * height);
-      pen.fillRect(gutter + x, base - size, 1, size);
-    }
+    strip(x, top ? Math.max(1, Math.round(top / most * height)) : 0);
   }
+  strip(pixels, 0);
 }
 
 function drawCalls(calls, y, height) {
@@ -560,16 +609,18 @@ function pathTable() {
   // Pieces of one task and one reason that follow each other, taken together.
   const groups = [];
   for (const piece of path) {
-    const what = stretches.state[piece.i] === WAITING ? stateWords(piece.i) : "works";
+    const state = stretches.state[piece.i];
+    const what = state === WAITING ? stateWords(piece.i) : state === READY ? "ready, behind others" : "running";
+    const colour = state === WAITING ? waitGroup(piece.i) : state === READY ? "ready" : "running";
     const last = groups[groups.length - 1];
     if (last && last.task === piece.task && last.what === what) {
       last.time += piece.end - piece.start;
       last.end = piece.end;
-    } else groups.push({ task: piece.task, what, time: piece.end - piece.start, start: piece.start, end: piece.end, i: piece.i });
+    } else groups.push({ task: piece.task, what, colour, time: piece.end - piece.start, start: piece.start, end: piece.end });
   }
   const top = groups.slice().sort((a, b) => b.time - a.time).slice(0, 12).sort((a, b) => a.start - b.start);
   return `<p>${grouped(groups.length)} pieces; the longest, in order:</p><table>` + top.map((group) =>
-    `<tr data-at="${group.start}" data-to="${group.end}"><td>${dot(group.what === "works" ? "running" : waitGroup(group.i))}`
+    `<tr data-at="${group.start}" data-to="${group.end}"><td>${dot(group.colour)}`
     + `${escapeText(tasks[group.task].title)}<br><span style="color:var(--soft)">${escapeText(group.what)}</span></td>`
     + `<td>${duration(group.time)}</td></tr>`).join("") + "</table>";
 }
@@ -600,6 +651,9 @@ function toggleStep() {
     const middle = view.to - view.from < span * .9 ? (view.from + view.to) / 2 : 0;
     moment = Math.max(0, Math.min(moments.length - 1, after(moments, middle, 0, moments.length, (m) => m.time)));
     if (middle === 0) moment = 0;
+    // So near that the jobs of a turn can be told apart.
+    const turn = Math.max(0, moments[moment].turn), size = 4 * Math.max(1000, turns.end[turn] - turns.start[turn]);
+    if (size < view.to - view.from) show(moments[moment].time - size * .3, moments[moment].time + size * .7);
   }
   byId("manager").hidden = !step;
   byId("step").setAttribute("aria-pressed", String(!!step));
@@ -621,7 +675,7 @@ function stepTurn(direction) {
 function play(on = !playing) {
   clearInterval(playing);
   playing = on && step ? setInterval(() => moment + 1 < moments.length ? stepTo(moment + 1) : play(false), 450) : 0;
-  byId("play").textContent = playing ? "❚❚" : "▶▶";
+  byId("play").textContent = playing ? "Pause" : "Play";
 }
 
 const ROOM = 250;
@@ -653,7 +707,8 @@ function showMoment() {
       + `${duration(stretches.end[running] - stretches.start[running])}${then(running)}</div>`
     : `<p class="idle">${now.kind === "waits" ? "Nobody. The loop waits for news." : "Nobody yet."}</p>`;
   byId("story").innerHTML = story(now, world);
-  byId("moment").textContent = `turn ${grouped(now.number)} · step ${grouped(moment + 1)} of ${grouped(moments.length)}`
+  const place = now.number ? "turn " + grouped(now.number) : "before the first whole turn";
+  byId("moment").textContent = `${place} · step ${grouped(moment + 1)} of ${grouped(moments.length)}`
     + ` · ${duration(now.time)}`;
   document.body.dataset.moment = moment;
   if (now.time < view.from || now.time > view.to) show(now.time - (view.to - view.from) / 2, now.time + (view.to - view.from) / 2);
@@ -812,17 +867,23 @@ byId("facts").textContent = facts.join(" · ");
 byId("loop").innerHTML = trace.loops.map((loop, index) => `<option value="${index}">loop ${loop.number}</option>`).join("");
 byId("loop").hidden = trace.loops.length < 2;
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColours(); drawPanel(); redraw(); });
-new ResizeObserver(() => { layOut(); redraw(); }).observe(byId("stage"));
+new ResizeObserver(() => { layOut(); draw(); }).observe(byId("stage"));
 readColours();
 layOut();
 draw();
 
-// The page can be opened at a place: #keys=s,ArrowRight,ArrowRight presses keys, #find=name selects a task.
+// The page can be opened at a place: #keys=s,ArrowRight,ArrowRight presses keys, #find=name selects a task,
+// #measure tells how many milliseconds a frame takes.
 for (const part of decodeURIComponent(location.hash.slice(1)).split("&")) {
   const [name, value] = part.split("=");
   if (name === "find" && value) {
     const task = tasks.find((candidate) => candidate.title === value);
     if (task) { select(task.index); reveal(task.index); }
+  }
+  if (name === "measure") {
+    const start = performance.now();
+    for (let i = 0; i < 20; i++) draw();
+    document.body.dataset.frame = ((performance.now() - start) / 20).toFixed(1);
   }
   if (name === "keys" && value) {
     for (const pressed of value.split(",")) {
