@@ -143,6 +143,13 @@ void rondo_semaphore_wait(struct rondo_semaphore *semaphore) {
     while (sem_wait(&semaphore->handle) != 0 && errno == EINTR) {}
 }
 
+int rondo_semaphore_wait_until(struct rondo_semaphore *semaphore, uint64_t deadline) {
+    struct timespec time = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
+    int answer;
+    while ((answer = sem_clockwait(&semaphore->handle, CLOCK_MONOTONIC, &time)) != 0 && errno == EINTR) {}
+    return answer == 0;
+}
+
 void rondo_name_thread(const char *name) {
     char kept[16];
     strncpy(kept, name, sizeof kept - 1);

@@ -88,6 +88,8 @@ struct rondo_semaphore *rondo_semaphore_create(void);
 void rondo_semaphore_destroy(struct rondo_semaphore *semaphore);
 void rondo_semaphore_post(struct rondo_semaphore *semaphore);
 void rondo_semaphore_wait(struct rondo_semaphore *semaphore);
+// 1 if there was a signal before the deadline, in nanoseconds of CLOCK_MONOTONIC.
+int rondo_semaphore_wait_until(struct rondo_semaphore *semaphore, uint64_t deadline);
 
 // Names the calling thread for ps, top and debuggers (15 bytes are kept).
 void rondo_name_thread(const char *name);

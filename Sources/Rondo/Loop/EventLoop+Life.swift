@@ -83,6 +83,7 @@ extension EventLoop {
         rondo_set_current_loop(nil)
         while let job = scheduler.pop() ?? movable?.take() { afterLife.enqueue(job, of: self) }
         group = nil
+        if let liveTasks { LiveTasks.giveBack(liveTasks) }
     }
 
     private var hasReadyJobs: Bool { !scheduler.isEmpty || (movable?.count ?? 0) > 0 }

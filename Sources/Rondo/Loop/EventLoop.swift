@@ -70,6 +70,15 @@ public final class EventLoop: @unchecked Sendable {
     /// Those that have not been passed on yet.
     private var arrivedRange = 0..<0
     private(set) var counters = LoopStatistics()
+    /// The tasks that it has seen, if anybody may look.
+    package let liveTasks: LiveTasks?
+    /// Counts jobs for those who watch from other threads: odd while one runs.
+    private let pulseCount = Atomic<UInt64>(0)
+    package var pulse: UInt64 { pulseCount.load(ordering: .relaxed) }
+    private var jobsSeen: UInt64 = 0
+    /// The time of this turn, as tasks note it.
+    @inline(__always)
+    var coarseTime: UInt32 { UInt32(truncatingIfNeeded: turnStart >> 20) }
     /// Whether the runtime's layout of jobs has been looked at.
     var isLayoutVerified = false
 
@@ -92,7 +101,7 @@ public final class EventLoop: @unchecked Sendable {
     /// Whether it ever had any. For any thread.
     private(set) var isInGroup = false
     /// Its place among them.
-    private(set) var number = 0
+    package private(set) var number = 0
     /// Ready jobs that the others may take.
     private(set) var movable: MovableJobs?
     /// Whether the task that is being made is to stay on this loop.
@@ -121,6 +130,7 @@ public final class EventLoop: @unchecked Sendable {
                 .makeDriver(offload: offloadPool, receiveBuffers: buffers)
         }
         receiveBuffers = driver.receiveBuffers
+        liveTasks = configuration.tracksTasks ? LiveTasks.take() : nil
         turnStart = driver.now
         timers = TimerWheel(time: driver.now)
         sliceNanoseconds = configuration.timeSlice.nanosecondsRoundedUp
@@ -202,14 +212,13 @@ public final class EventLoop: @unchecked Sendable {
         if let group { return unsafe runBatch(in: group, executor) }
         var left = configuration.batchJobs
         while left > 0, let job = scheduler.pop() {
-            operationsLeft = configuration.operationBudget
-            sliceStart = 0
+            beginJob(job)
             unsafe job.runSynchronously(on: executor)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
         }
-        counters.jobs &+= UInt64(configuration.batchJobs &- left)
+        endBatch(UInt64(configuration.batchJobs &- left))
     }
 
     /// `runBatch()` where other loops take part.
@@ -217,14 +226,30 @@ public final class EventLoop: @unchecked Sendable {
         let executor = unsafe group.asUnownedTaskExecutor()
         var left = configuration.batchJobs
         while left > 0, let job = nextOfGroup(left) {
-            operationsLeft = configuration.operationBudget
-            sliceStart = 0
+            beginJob(job)
             unsafe job.runSynchronously(on: JobReference(job).isPinned ? ownExecutor : executor)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
         }
-        counters.jobs &+= UInt64(configuration.batchJobs &- left)
+        endBatch(UInt64(configuration.batchJobs &- left))
+    }
+
+    @inline(__always)
+    private func beginJob(_ job: UnownedJob) {
+        operationsLeft = configuration.operationBudget
+        sliceStart = 0
+        if liveTasks == nil { return }
+        jobsSeen &+= 1
+        pulseCount.store(jobsSeen << 1 | 1, ordering: .relaxed)
+        let job = JobReference(job)
+        if job.isTask { job.lastSeen = coarseTime }
+    }
+
+    @inline(__always)
+    private func endBatch(_ jobs: UInt64) {
+        counters.jobs &+= jobs
+        if liveTasks != nil { pulseCount.store(jobsSeen << 1, ordering: .relaxed) }
     }
 
     /// The next job: of those that others may take one in eight at least.
@@ -298,8 +323,7 @@ public final class EventLoop: @unchecked Sendable {
         let executor = unsafe taskFace.asUnownedTaskExecutor()
         var left = configuration.batchJobs
         while left > 0, let job = scheduler.pop() {
-            operationsLeft = configuration.operationBudget
-            sliceStart = 0
+            beginJob(job)
             let bits = JobReference(job).bits
             eventRing?.record(.started, job: bits, time: driver.now)
             unsafe job.runSynchronously(on: executor)
@@ -308,7 +332,7 @@ public final class EventLoop: @unchecked Sendable {
             left &-= 1
             if driver.now &- turnStart > batchNanoseconds { break }
         }
-        counters.jobs &+= UInt64(configuration.batchJobs &- left)
+        endBatch(UInt64(configuration.batchJobs &- left))
     }
 
     // MARK: Operations
@@ -322,7 +346,7 @@ public final class EventLoop: @unchecked Sendable {
     func perform(_ operation: Operation) async -> Int32 {
         if isShuttingDown { return -ECANCELED }
         require(isOnOwnThread, "an operation was begun on another thread than its loop's")
-        let id = pending.reserve(unsafe operation.kind)
+        let id = pending.reserve(unsafe operation.kind, on: unsafe operation.descriptor)
         // SAFETY: begin and end nest around the one suspension; this function keeps the loop alive meanwhile.
         let cancellation = unsafe rondo_cancellation_begin(
             { unsafe EventLoop.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), id.rawValue)
@@ -349,7 +373,7 @@ public final class EventLoop: @unchecked Sendable {
             driver.closeNow(descriptor)
             return 0
         }
-        let id = pending.reserve(unsafe operation.kind)
+        let id = pending.reserve(unsafe operation.kind, on: unsafe operation.descriptor)
         return await unsafe withUnsafeContinuation { continuation in
             unsafe begin(operation, as: id, continuation)
         }

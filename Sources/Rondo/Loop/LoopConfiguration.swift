@@ -19,6 +19,8 @@ public struct LoopConfiguration: Sendable {
     /// Where the loop reports what it decides.
     public var logger: Logger
 
+    /// Whether the loop knows which tasks are alive and since when they do what they do: for `rondo ps`.
+    package var tracksTasks = false
     /// The most receive buffers of 32 KB that there may be; a power of two.
     package var receiveBufferLimit = 4096
     /// Makes the driver instead of what the choice says: the entrance for simulations.

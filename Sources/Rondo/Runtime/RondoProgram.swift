@@ -67,7 +67,9 @@ extension Runtime {
         openStandardDescriptors()
         let main: EventLoop
         do throws(IOError) {
-            let configuration = try configuration.overridden(by: "RONDO_LOOPS")
+            var configuration = try configuration.overridden(by: "RONDO_LOOPS")
+            let isObserved = configuration.isInspectable && ProgramObserver.isWanted
+            configuration.loop.tracksTasks = isObserved
             // A write to a closed pipe or socket answers EPIPE; the signal would end the program without a word.
             signal(SIGPIPE, SIG_IGN)
             if configuration.loops == 1 {
@@ -77,6 +79,7 @@ extension Runtime {
             } else {
                 main = try LoopThreads(configuration) { $0.takeOverProgram() }.main
             }
+            if isObserved { unsafe ProgramObserver.start?(main.group?.loops ?? [main]) }
         } catch {
             report(error)
             exit(1)
