@@ -30,7 +30,7 @@ struct Timers: RondoProgram {
         print("\(count) tasks slept at once. So much too late they woke:\n")
         for (limit, number) in zip(Self.microseconds, counts) where number > 0 {
             let time = limit == .max ? "more" : "< \(Double(limit) / 1000) ms"
-            print(pad(time, 12), pad("\(number)", 9), " ", bar(40 * 8 * number / counts.max()!))
+            print(pad(time, 12), pad("\(number)", 9), " ", bar(max(1, 40 * 8 * number / counts.max()!)))
         }
         let bytes = (try await peakKilobytes() - memory) * 1024 / count
         let statistics = await EventLoop.current!.statistics
