@@ -1,5 +1,6 @@
-// Starts the built examples as a user does: each is a process of its own, whose output is read as it comes. Nothing here
-// waits for a time: a test goes on when it has read what it waits for, and fails if that has not come after two minutes.
+// Starts the built examples as a user does: each is a process of its own, whose output is read as it comes. Nothing
+// here waits for a time: a test goes on when it has read what it waits for, and fails if that has not come after two
+// minutes.
 
 import Rondo
 import Testing

@@ -16,8 +16,8 @@ import Glibc
 /// }
 /// ```
 ///
-/// The program ends when `run()` returns: with status 0, or with 1 and the error on standard error if it throws. What it
-/// prints is seen line by line, also through a pipe.
+/// The program ends when `run()` returns: with status 0, or with 1 and the error on standard error if it throws. What
+/// it prints is seen line by line, also through a pipe.
 public protocol RondoProgram: SendableMetatype {
     init()
 
