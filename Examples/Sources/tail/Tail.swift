@@ -24,11 +24,12 @@ struct Tail: RondoProgram {
         for try await event in watch {
             if event.kind == .gone { return }
             guard event.path.lastComponent == file.path.lastComponent || event.kind == .overflow else { continue }
+            // The file of that name: perhaps another one by now, perhaps none. Looked for first: what came to the old one
+            // before there was a new one is then read below.
+            let named = try? await File.open(file.path)
             if try await file.status().size < position { position = 0 }
             position += Int64(try await copy(from: file.source(from: position), to: output))
-            // Does the name stand for another file by now? (Perhaps for none, for a moment.)
-            guard let named = try? await File.open(file.path) else { continue }
-            if try await named.status().inode == file.status().inode { continue }
+            guard let named, try await named.status().inode != file.status().inode else { continue }
             position = Int64(try await copy(from: named.source(), to: output))
             file = named
         }
