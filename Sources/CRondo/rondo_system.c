@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -175,6 +176,8 @@ int rondo_pin_thread(int processor) {
     CPU_SET((size_t)processor, &set);
     return -pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
+
+void rondo_print_line_by_line(void) { setvbuf(stdout, NULL, _IOLBF, 0); }
 
 void rondo_unpin_thread(void) {
     if (was_pinned) pthread_setaffinity_np(pthread_self(), sizeof unpinned, &unpinned);
