@@ -99,15 +99,16 @@ struct TaskTree {
         let drivers = Set(program.loops.map(\.driver)).sorted().joined(separator: ", ")
         let loops = program.loops.count == 1 ? "1 loop" : "\(program.loops.count) loops"
         var lines = [
-            terminal.paint("\(program.program ?? "process") (\(program.pid))", .bold) + "  \(loops) on \(drivers);  "
-                + "\(program.tasks.count.grouped) tasks: \(count("running").grouped) running, "
-                + "\(count("ready").grouped) ready, \(count("waiting").grouped) waiting"
+            terminal.paint("\(program.program ?? "process") (\(program.pid))", .bold) + "  \(loops) on \(drivers)",
+            "\(program.tasks.count.grouped) tasks: \(count("running").grouped) running, "
+                + "\(count("ready").grouped) ready, \(count("waiting").grouped) waiting",
         ]
         for loop in program.loops where !loop.answers {
             lines.append("loop \(loop.number) does not answer: it has been running one job for over 2 s")
         }
         for loop in program.loops {
-            if let missed = loop.missedTasks, missed > 0 { lines.append("\(missed.grouped) more tasks of loop \(loop.number) are not known") }
+            guard let missed = loop.missedTasks, missed > 0 else { continue }
+            lines.append("\(missed.grouped) more tasks of loop \(loop.number) are not known")
         }
         return lines + [""]
     }
