@@ -21,8 +21,9 @@ func installInspector() {
 final class Inspector {
     private let loops: [EventLoop]
     private let listener: Int32
-    private var clients: [InspectorClient] = []
+    private let watchdog: Watchdog
     private let answers: InspectorAnswers
+    private var clients: [InspectorClient] = []
 
     /// Beyond these a connection is closed at once.
     private static let clientLimit = 8
@@ -52,7 +53,10 @@ final class Inspector {
     private init(_ loops: [EventLoop], _ listener: Int32) {
         self.loops = loops
         self.listener = listener
-        answers = InspectorAnswers(loops)
+        let symbols = Symbols()
+        let threshold = loops[0].configuration.hogTime.nanosecondsRoundedUp
+        watchdog = Watchdog(loops, threshold: threshold, symbols: symbols)
+        answers = InspectorAnswers(loops, watchdog, symbols)
     }
 
     private static func listen() throws(IOError) -> Int32 {
@@ -83,7 +87,8 @@ final class Inspector {
             var polled = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
             polled += clients.map { pollfd(fd: $0.descriptor, events: $0.events, revents: 0) }
             // SAFETY: the array lives across the call.
-            _ = unsafe poll(&polled, nfds_t(polled.count), clients.isEmpty ? -1 : 1000)
+            _ = unsafe poll(&polled, nfds_t(polled.count), Int32(Watchdog.interval / 1_000_000))
+            watchdog.look()
             let now = monotonicNanoseconds()
             for (client, events) in zip(clients, polled.dropFirst()) {
                 if events.revents != 0 { client.proceed(answers) }

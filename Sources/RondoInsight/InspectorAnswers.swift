@@ -6,14 +6,19 @@ import Rondo
 /// Asks the loops, and writes down what they say. It belongs to the inspector's thread.
 final class InspectorAnswers {
     private let loops: [EventLoop]
-    private let symbols = Symbols()
+    private let watchdog: Watchdog
+    private let symbols: Symbols
     /// When the loops may be asked for their tasks again: so that whoever asks all the time gets a tenth of it at most.
     private var nextCollection: UInt64 = 0
 
     private static let patience: UInt64 = 2_000_000_000
     private static let taskLimit = 100_000
 
-    init(_ loops: [EventLoop]) { self.loops = loops }
+    init(_ loops: [EventLoop], _ watchdog: Watchdog, _ symbols: Symbols) {
+        self.loops = loops
+        self.watchdog = watchdog
+        self.symbols = symbols
+    }
 
     func answer(to question: String) -> String {
         let body: String
@@ -64,6 +69,12 @@ final class InspectorAnswers {
                     for task in outcome?.tasks ?? [] { write(task, withStacks, to: &json) }
                 }
             }
+            json.key("findings")
+            json.array { json in
+                for finding in watchdog.allFindings { write(finding, to: &json) }
+            }
+            json.key("droppedFindings")
+            json.number(watchdog.dropped)
         }
         return json.text + "\n"
     }
@@ -128,6 +139,27 @@ final class InspectorAnswers {
             json.key("stack")
             json.array { json in
                 for place in task.stack.flatMap(symbols.places) { write(place, to: &json) }
+            }
+        }
+    }
+
+    private func write(_ finding: Finding, to json: inout JSONWriter) {
+        json.object { json in
+            json.key("kind")
+            json.string(finding.kind.rawValue)
+            json.key("text")
+            json.string(finding.text)
+            json.key("loop")
+            json.number(finding.loop)
+            json.key("task")
+            json.number(finding.taskID)
+            json.key("duration")
+            json.milliseconds(finding.duration)
+            json.key("goesOn")
+            json.boolean(finding.goesOn)
+            json.key("stack")
+            json.array { json in
+                for place in finding.stack { write(place, to: &json) }
             }
         }
     }

@@ -35,6 +35,7 @@ extension EventLoop {
         require(unsafe rondo_current_loop() == nil, "this thread already runs an event loop")
         // SAFETY: cleared by close(), before the loop is freed.
         unsafe rondo_set_current_loop(Unmanaged.passUnretained(self).toOpaque())
+        threadID = rondo_thread_id()
     }
 
     /// Ends the loop after the running job. From any thread.

@@ -76,6 +76,12 @@ public final class EventLoop: @unchecked Sendable {
     private let pulseCount = Atomic<UInt64>(0)
     package var pulse: UInt64 { pulseCount.load(ordering: .relaxed) }
     private var jobsSeen: UInt64 = 0
+    private let thread = Atomic<Int32>(0)
+    /// The thread that it runs on, as the kernel numbers threads; 0 before it has one.
+    package internal(set) var threadID: Int32 {
+        get { thread.load(ordering: .relaxed) }
+        set { thread.store(newValue, ordering: .relaxed) }
+    }
     /// The time of this turn, as tasks note it.
     @inline(__always)
     var coarseTime: UInt32 { UInt32(truncatingIfNeeded: turnStart >> 20) }

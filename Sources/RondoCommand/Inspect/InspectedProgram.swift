@@ -40,6 +40,16 @@ struct InspectedProgram: Decodable {
         var task: UInt64?
     }
 
+    struct Finding: Decodable {
+        var kind: String
+        var text: String
+        var loop: Int
+        var task: UInt64
+        var duration: Double
+        var goesOn: Bool
+        var stack: [Place]
+    }
+
     struct Place: Decodable {
         var function: String
         var file: String?
@@ -51,6 +61,8 @@ struct InspectedProgram: Decodable {
     var program: String?
     var loops: [Loop]
     var tasks: [Task]
+    var findings: [Finding]
+    var droppedFindings: Int
 
     /// Asks a program for its tasks.
     ///

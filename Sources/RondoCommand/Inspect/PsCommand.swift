@@ -91,6 +91,9 @@ struct TaskTree {
         for (index, task) in roots.enumerated() {
             add(task, branch: "", rest: "", isLast: index == roots.count - 1, width, terminal, to: &lines)
         }
+        if !program.findings.isEmpty { lines += ["", terminal.paint("Findings", .bold)] }
+        if program.droppedFindings > 0 { lines.append("\(program.droppedFindings.grouped) older ones are not kept") }
+        for finding in program.findings { lines += finding.text.wrapped(width - 2).enumerated().map { ($0.offset == 0 ? "• " : "  ") + $0.element } }
         return lines.joined(separator: "\n") + "\n"
     }
 
