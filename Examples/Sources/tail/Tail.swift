@@ -24,8 +24,8 @@ struct Tail: RondoProgram {
         for try await event in watch {
             if event.kind == .gone { return }
             guard event.path.lastComponent == file.path.lastComponent || event.kind == .overflow else { continue }
-            // The file of that name: perhaps another one by now, perhaps none. Looked for first: what came to the old one
-            // before there was a new one is then read below.
+            // The file of that name: perhaps another one by now, perhaps none. It is looked for first, so that what
+            // came to the old one before there was a new one is read below.
             let named = try? await File.open(file.path)
             if try await file.status().size < position { position = 0 }
             position += Int64(try await copy(from: file.source(from: position), to: output))
