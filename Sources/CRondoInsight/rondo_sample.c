@@ -28,6 +28,7 @@ static struct rondo_sample taken;
 static sem_t answered;
 // The canonical frame address of each frame, for finding the async function's context.
 static uintptr_t bases[RONDO_SAMPLE_FRAMES];
+static int is_interrupted_seen;
 
 static int peek(uintptr_t address, void *bytes, size_t count) {
     struct iovec here = {.iov_base = bytes, .iov_len = count}, there = {.iov_base = (void *)address, .iov_len = count};
@@ -49,6 +50,11 @@ static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *unu
     if (taken.frame_count == RONDO_SAMPLE_FRAMES) return _URC_END_OF_STACK;
     int is_exact = 0;
     uintptr_t address = _Unwind_GetIPInfo(context, &is_exact);
+    // The frame that the signal interrupted: what came before is this handler.
+    if (is_exact && !is_interrupted_seen) {
+        is_interrupted_seen = 1;
+        taken.frame_count = 0;
+    }
     bases[taken.frame_count] = _Unwind_GetCFA(context);
     if (taken.job_frame < 0 && runs_a_job(address)) taken.job_frame = taken.frame_count;
     // A return address may be the next line's.
@@ -79,6 +85,7 @@ static void handle(int number) {
     taken.task_id = task == NULL ? 0 : swift_task_getJobTaskId(task);
     taken.frame_count = taken.caller_count = 0;
     taken.job_frame = -1;
+    is_interrupted_seen = 0;
     _Unwind_Backtrace(note_frame, NULL);
     note_callers();
     errno = before;

@@ -21,7 +21,7 @@ func installInspector() {
 final class Inspector {
     private let loops: [EventLoop]
     private let listener: Int32
-    private let watchdog: Watchdog
+    let watchdog: Watchdog
     private let answers: InspectorAnswers
     private var clients: [InspectorClient] = []
 
@@ -40,10 +40,15 @@ final class Inspector {
             let listener = try listen()
             // SAFETY: the thread is the only one that has it.
             nonisolated(unsafe) let inspector = Inspector(loops, listener)
+            let watchdog = unsafe inspector.watchdog
             do throws(Errno) {
                 try NativeThread("rondo-inspector") { unsafe inspector.run() }.detach()
+                try NativeThread("rondo-watchdog") {
+                    blockSignals()
+                    watchdog.run()
+                }.detach()
             } catch {
-                throw IOError("start", "the inspector's thread", .system(error))
+                throw IOError("start", "the inspector's threads", .system(error))
             }
         } catch {
             logger.debug("nobody can look at this program's tasks: \(error)")
@@ -53,7 +58,7 @@ final class Inspector {
     private init(_ loops: [EventLoop], _ listener: Int32) {
         self.loops = loops
         self.listener = listener
-        let symbols = Symbols()
+        let symbols = Lock(Symbols())
         let threshold = loops[0].configuration.hogTime.nanosecondsRoundedUp
         watchdog = Watchdog(loops, threshold: threshold, symbols: symbols)
         answers = InspectorAnswers(loops, watchdog, symbols)
@@ -82,13 +87,12 @@ final class Inspector {
     // MARK: The thread
 
     private func run() {
-        blockSignals()
+        Self.blockSignals()
         while true {
             var polled = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
             polled += clients.map { pollfd(fd: $0.descriptor, events: $0.events, revents: 0) }
             // SAFETY: the array lives across the call.
-            _ = unsafe poll(&polled, nfds_t(polled.count), Int32(Watchdog.interval / 1_000_000))
-            watchdog.look()
+            _ = unsafe poll(&polled, nfds_t(polled.count), clients.isEmpty ? -1 : 1000)
             let now = monotonicNanoseconds()
             for (client, events) in zip(clients, polled.dropFirst()) {
                 if events.revents != 0 { client.proceed(answers) }
@@ -100,7 +104,7 @@ final class Inspector {
     }
 
     /// Signals are for the program's own threads.
-    private func blockSignals() {
+    private static func blockSignals() {
         var all = sigset_t()
         unsafe sigfillset(&all)
         unsafe pthread_sigmask(SIG_SETMASK, &all, nil)

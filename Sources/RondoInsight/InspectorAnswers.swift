@@ -7,14 +7,14 @@ import Rondo
 final class InspectorAnswers {
     private let loops: [EventLoop]
     private let watchdog: Watchdog
-    private let symbols: Symbols
+    private let symbols: Lock<Symbols>
     /// When the loops may be asked for their tasks again: so that whoever asks all the time gets a tenth of it at most.
     private var nextCollection: UInt64 = 0
 
     private static let patience: UInt64 = 2_000_000_000
     private static let taskLimit = 100_000
 
-    init(_ loops: [EventLoop], _ watchdog: Watchdog, _ symbols: Symbols) {
+    init(_ loops: [EventLoop], _ watchdog: Watchdog, _ symbols: Lock<Symbols>) {
         self.loops = loops
         self.watchdog = watchdog
         self.symbols = symbols
@@ -36,7 +36,9 @@ final class InspectorAnswers {
         let now = monotonicNanoseconds()
         if now < nextCollection {
             var rest = timespec(
-                tv_sec: Int((nextCollection - now) / 1_000_000_000), tv_nsec: Int((nextCollection - now) % 1_000_000_000))
+                tv_sec: Int((nextCollection - now) / 1_000_000_000),
+                tv_nsec: Int((nextCollection - now) % 1_000_000_000))
+            // SAFETY: the time lives across the call.
             unsafe nanosleep(&rest, nil)
         }
         var collected: [(EventLoop, TaskCollector.Outcome?)] = []
@@ -49,8 +51,9 @@ final class InspectorAnswers {
         }
         nextCollection = monotonicNanoseconds() + min(10 * spent, 1_000_000_000)
         if withStacks {
-            symbols.look(up: collected.flatMap { $0.1?.tasks ?? [] }.flatMap(\.stack))
+            symbols.withLock { $0.look(up: collected.flatMap { $0.1?.tasks ?? [] }.flatMap(\.stack)) }
         }
+        let (findings, droppedFindings) = watchdog.findings
         var json = JSONWriter()
         json.object { json in
             json.key("version")
@@ -71,10 +74,10 @@ final class InspectorAnswers {
             }
             json.key("findings")
             json.array { json in
-                for finding in watchdog.allFindings { write(finding, to: &json) }
+                for finding in findings { write(finding, to: &json) }
             }
             json.key("droppedFindings")
-            json.number(watchdog.dropped)
+            json.number(droppedFindings)
         }
         return json.text + "\n"
     }
@@ -138,7 +141,7 @@ final class InspectorAnswers {
             if !withStack { return }
             json.key("stack")
             json.array { json in
-                for place in task.stack.flatMap(symbols.places) { write(place, to: &json) }
+                for place in symbols.withLock({ task.stack.flatMap($0.places) }) { write(place, to: &json) }
             }
         }
     }

@@ -18,7 +18,9 @@ package enum InspectorPlace {
     static func prepareFolder() throws(IOError) {
         let path = folder
         // SAFETY: the path lives across the calls.
-        if unsafe mkdir(path, 0o700) < 0, errno != EEXIST { throw IOError("make folder", path, .system(.init(rawValue: errno))) }
+        if unsafe mkdir(path, 0o700) < 0, errno != EEXIST {
+            throw IOError("make folder", path, .system(.init(rawValue: errno)))
+        }
         var status = stat()
         if unsafe lstat(path, &status) < 0 { throw IOError("stat", path, .system(.init(rawValue: errno))) }
         guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == geteuid(), status.st_mode & 0o077 == 0 else {

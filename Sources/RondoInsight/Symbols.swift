@@ -33,7 +33,9 @@ final class Symbols {
             images: images)
         guard let symbols = backtrace.symbolicated(with: images) else { return }
         for frame in symbols.frames {
-            guard let address = UInt64(frame.captured.originalProgramCounter), let symbol = frame.symbol else { continue }
+            guard let address = UInt64(frame.captured.originalProgramCounter), let symbol = frame.symbol else {
+                continue
+            }
             let location = symbol.sourceLocation.flatMap { $0.path.contains("<compiler-generated>") ? nil : $0 }
             let place = CodePlace(function: symbol.name, file: location?.path, line: location?.line)
             known[UInt(address), default: []].append(place)

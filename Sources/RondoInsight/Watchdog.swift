@@ -1,5 +1,5 @@
-// Who keeps a loop for itself? A look at each loop's pulse fifty times a second, and one at the stack of a loop that has
-// been running the same job for too long.
+// Who keeps a loop for itself? A look at each loop's pulse fifty times a second, and one at the stack of a loop that
+// has been running the same job for too long.
 
 import CRondoInsight
 import Glibc
@@ -22,9 +22,10 @@ struct Finding: Sendable {
     var place: CodePlace? { stack.first(where: \.isProgramCode) ?? stack.first }
 
     var text: String {
-        let time = "\(duration / 1_000_000) ms"
-        return "task \(taskID) \(goesOn ? "has kept" : "kept") loop \(loop) for \(time) in \(place?.text ?? "an unknown function"): "
-            + "no other task ran. Let it await EventLoop.yieldIfNeeded() now and then, or give the work to offload { }"
+        let kept = goesOn ? "has kept" : "kept"
+        let function = place?.text ?? "an unknown function"
+        return "task \(taskID) \(kept) loop \(loop) for \(duration / 1_000_000) ms in \(function): no other task ran. "
+            + "Let it await EventLoop.yieldIfNeeded() now and then, or give the work to offload { }"
     }
 }
 
@@ -32,84 +33,106 @@ extension CodePlace {
     /// Whether it is in the program's own code, as far as that can be told.
     var isProgramCode: Bool {
         guard let file, line ?? 0 > 0 else { return false }
-        return !file.contains("/Sources/Rondo") && !file.contains("/swift/stdlib/") && !file.contains("/swift/Runtimes/")
+        return !file.contains("/Sources/Rondo") && !file.contains("/swift/stdlib/")
+            && !file.contains("/swift/Runtimes/")
     }
 }
 
-/// Watches the loops. It belongs to the inspector's thread.
-final class Watchdog {
-    /// How often it looks.
-    static let interval: UInt64 = 20_000_000
+/// Watches the loops, on a thread of its own: whoever waits for a loop can't see that it does not answer.
+final class Watchdog: Sendable {
+    /// Nanoseconds between two looks.
+    private static let interval: UInt64 = 20_000_000
     private static let findingLimit = 100
+
+    /// A job that has kept its loop for too long.
+    private struct Hog {
+        var since: UInt64
+        var taskID: UInt64 = 0
+        /// Where it was, and who waits for that, as addresses: names take a while to find, and the watch goes on.
+        var stack: [UInt] = []
+    }
 
     private struct Watch {
         let loop: EventLoop
         var pulse: UInt64 = 0
         /// When this pulse was first seen.
         var since: UInt64 = 0
-        /// The finding about the job that runs now.
-        var hog: Finding?
+        var hog: Hog?
     }
 
-    private var watches: [Watch]
+    private struct State {
+        var watches: [Watch]
+        /// The latest findings, oldest first.
+        var past: [Finding] = []
+        var dropped = 0
+    }
+
+    private let state: Lock<State>
     private let threshold: UInt64
-    private let symbols: Symbols
-    private var lastLook: UInt64 = 0
-    /// The latest, oldest first.
-    private(set) var findings: [Finding] = []
-    /// Findings that had to make room.
-    private(set) var dropped = 0
+    private let symbols: Lock<Symbols>
 
     /// - Parameter threshold: nanoseconds that a job may keep its loop.
-    init(_ loops: [EventLoop], threshold: UInt64, symbols: Symbols) {
-        watches = loops.map { Watch(loop: $0) }
+    init(_ loops: [EventLoop], threshold: UInt64, symbols: Lock<Symbols>) {
+        state = Lock(State(watches: loops.map { Watch(loop: $0) }))
         self.threshold = threshold
         self.symbols = symbols
     }
 
-    /// What has been found, with what is going on at this moment.
-    var allFindings: [Finding] { findings + watches.compactMap(\.hog) }
-
-    func look() {
+    /// What has been found, with what goes on at this moment, oldest first; and how many older ones were forgotten.
+    var findings: (findings: [Finding], dropped: Int) {
         let now = monotonicNanoseconds()
-        // Who was not looking himself (a stopped process, a stalled machine) can't tell who kept whom.
-        let isFresh = now &- lastLook < 5 * Self.interval
-        lastLook = now
-        for index in watches.indices { look(at: &watches[index], now, isFresh) }
+        let (past, hogs, dropped) = state.withLock { state in
+            let hogs = state.watches.compactMap { watch in watch.hog.map { ($0, watch.loop) } }
+            return (state.past, hogs, state.dropped)
+        }
+        return (past + hogs.map { finding($0, $1, end: now, goesOn: true) }, dropped)
     }
 
-    private func look(at watch: inout Watch, _ now: UInt64, _ isFresh: Bool) {
+    /// Looks at all loops, for ever.
+    func run() {
+        var lastLook: UInt64 = 0
+        while true {
+            _ = poll(nil, 0, Int32(Self.interval / 1_000_000))
+            let now = monotonicNanoseconds()
+            // Who was stopped himself can't tell who kept whom.
+            look(now, isFresh: now &- lastLook < 5 * Self.interval)
+            lastLook = monotonicNanoseconds()
+        }
+    }
+
+    private func look(_ now: UInt64, isFresh: Bool) {
+        let ended = state.withLock { state in
+            var ended: [(Hog, EventLoop)] = []
+            for index in state.watches.indices {
+                let hog = look(at: &state.watches[index], now, isFresh)
+                if let hog { ended.append((hog, state.watches[index].loop)) }
+            }
+            return ended
+        }
+        for (hog, loop) in ended { report(finding(hog, loop, end: now, goesOn: false), loop) }
+    }
+
+    /// - Returns: the hog that has ended since.
+    private func look(at watch: inout Watch, _ now: UInt64, _ isFresh: Bool) -> Hog? {
         let pulse = watch.loop.pulse
-        if pulse != watch.pulse || !isFresh {
-            if let hog = watch.hog, pulse != watch.pulse { report(hog, end: now, watch.loop) }
+        if pulse != watch.pulse || (!isFresh && watch.hog == nil) {
+            let ended = watch.hog
             watch.hog = nil
             watch.pulse = pulse
             watch.since = now
-            return
+            return ended
         }
-        guard pulse & 1 == 1, now &- watch.since >= threshold else { return }
-        if watch.hog == nil { watch.hog = sample(watch.loop) }
-        watch.hog?.duration = now &- watch.since
-    }
-
-    private func report(_ hog: Finding, end: UInt64, _ loop: EventLoop) {
-        var hog = hog
-        hog.goesOn = false
-        if findings.count == Self.findingLimit {
-            findings.removeFirst()
-            dropped += 1
+        if pulse & 1 == 1, watch.hog == nil, now &- watch.since >= threshold {
+            watch.hog = sample(watch.loop, since: watch.since)
         }
-        findings.append(hog)
-        loop.configuration.logger.warning("\(hog.text)")
+        return nil
     }
 
     /// Interrupts the loop's thread and takes its stack: 50 to 400 µs of its time.
-    private func sample(_ loop: EventLoop) -> Finding {
-        var finding = Finding(kind: .hog, loop: loop.number, taskID: 0, duration: 0, goesOn: true, stack: [])
+    private func sample(_ loop: EventLoop, since: UInt64) -> Hog {
         var sample = rondo_sample()
         // SAFETY: the sample lives across the call.
-        guard unsafe rondo_sample_thread(loop.threadID, 200, &sample) == 0 else { return finding }
-        finding.taskID = sample.task_id
+        guard unsafe rondo_sample_thread(loop.threadID, 200, &sample) == 0 else { return Hog(since: since) }
         let frameCount = Int(sample.job_frame >= 0 ? sample.job_frame : sample.frame_count)
         // SAFETY: the arrays are within the sample, and filled so far.
         let frames = unsafe withUnsafeBytes(of: sample.frames) {
@@ -118,8 +141,27 @@ final class Watchdog {
         let callers = unsafe withUnsafeBytes(of: sample.callers) {
             unsafe Array($0.bindMemory(to: UInt.self).prefix(Int(sample.caller_count)))
         }
-        symbols.look(up: frames + callers)
-        finding.stack = (frames + callers).flatMap(symbols.places)
-        return finding
+        return Hog(since: since, taskID: sample.task_id, stack: frames + callers)
+    }
+
+    private func finding(_ hog: Hog, _ loop: EventLoop, end: UInt64, goesOn: Bool) -> Finding {
+        let places = symbols.withLock { symbols in
+            symbols.look(up: hog.stack)
+            return hog.stack.flatMap(symbols.places)
+        }
+        return Finding(
+            kind: .hog, loop: loop.number, taskID: hog.taskID, duration: end &- hog.since, goesOn: goesOn,
+            stack: places)
+    }
+
+    private func report(_ finding: Finding, _ loop: EventLoop) {
+        state.withLock { state in
+            if state.past.count == Self.findingLimit {
+                state.past.removeFirst()
+                state.dropped += 1
+            }
+            state.past.append(finding)
+        }
+        loop.configuration.logger.warning("\(finding.text)")
     }
 }

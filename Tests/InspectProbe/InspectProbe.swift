@@ -1,4 +1,5 @@
-// A program with a thousand named tasks in known states, for the tests of `rondo ps`. It prints what is true of each of
+// A program with a thousand named tasks in known states, for the tests of `rondo ps`; with the argument `hog`, one with
+// a task that keeps the loop for 200 ms, for each line of its input. It prints what is true of each of
 // them, a line each (name, what it waits for, its parent's name), then `ready`, and stays until its input ends.
 
 import Glibc
@@ -8,6 +9,13 @@ import SystemPackage
 @main
 struct InspectProbe: RondoProgram {
     func run() async throws {
+        if CommandLine.arguments.contains("hog") {
+            print("ready")
+            for try await _ in BufferedReader(try StandardStreams.input()).lines() {
+                await Task(name: "the hog") { await Kitchen().cook() }.value
+            }
+            exit(0)
+        }
         let truth = Truth()
         let gate = AsyncEvent()
         var tasks: [Task<Void, any Error>] = []
@@ -78,6 +86,20 @@ actor Bank {
     private let gate: AsyncEvent
     init(_ gate: AsyncEvent) { self.gate = gate }
     func serve() async throws { try await gate.wait() }
+}
+
+struct Kitchen {
+    func cook() async {
+        await EventLoop.yield()
+        peelPotatoes(for: .milliseconds(200))
+        await EventLoop.yield()
+    }
+
+    @inline(never)
+    func peelPotatoes(for time: Duration) {
+        let end = ContinuousClock.now + time
+        while ContinuousClock.now < end {}  // the line that the watchdog must find is this one, or the one above
+    }
 }
 
 /// What is true of the tasks.

@@ -29,8 +29,10 @@ struct Probe {
     }()
 
     /// Starts the probe, waits until all its tasks are where they wait, and ends it afterwards.
-    static func with(environment: [String: String] = [:], _ body: (Probe) async throws -> Void) async throws {
-        var command = ChildProcess.Command("\(folder)/InspectProbe")
+    static func with(
+        arguments: [String] = [], environment: [String: String] = [:], _ body: (Probe) async throws -> Void
+    ) async throws {
+        var command = ChildProcess.Command("\(folder)/InspectProbe", arguments)
         command.environment = .update(environment)
         command.input = .pipe
         command.output = .pipe

@@ -30,9 +30,18 @@ import Testing
             var since: Double
             var stack: [Place]
         }
+        struct Finding: Decodable {
+            var kind: String
+            var text: String
+            var task: UInt64
+            var duration: Double
+            var goesOn: Bool
+            var stack: [Task.Place]
+        }
         var version: Int
         var pid: Int32
         var tasks: [Task]
+        var findings: [Finding]
     }
 
     @Test func everyTaskIsShownAsItIs() throws {
@@ -106,6 +115,39 @@ import Testing
                 let answer = try await probe.rondo("ps", "\(probe.process.processID)")
                 #expect(answer.status == .exited(1))
                 #expect(String(decoding: answer.errors, as: UTF8.self).contains("can't be looked at"))
+            }
+        }
+    }
+
+    // MARK: Hogs
+
+    @Test func aHogIsFoundWithItsLine() throws {
+        try EventLoop.run {
+            try await Probe.with(arguments: ["hog"]) { probe in
+                // A watchdog that gets no time itself sees nothing: on a stalled machine it needs one more.
+                var finding: Program.Finding?
+                while finding == nil {
+                    try await probe.process.input!.write("\n")
+                    let answer = try await probe.rondo("ps", "--json", "\(probe.process.processID)")
+                    let program = try JSONDecoder().decode(Program.self, from: Data(answer.output))
+                    finding = program.findings.first { !$0.goesOn }
+                }
+                let hog = try #require(finding)
+                #expect(hog.kind == "hog")
+                #expect(hog.duration >= 50)
+                let place = try #require(hog.stack.first { $0.file?.hasSuffix("InspectProbe.swift") == true })
+                #expect(place.function == "Kitchen.peelPotatoes(for:)")
+                let lines = try await File.contents(
+                    of: FilePath(#filePath).removingLastComponent().removingLastComponent().appending(
+                        "InspectProbe/InspectProbe.swift"))
+                let loop =
+                    1
+                    + (String(decoding: lines, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
+                        .firstIndex { $0.contains("the line that the watchdog must find") } ?? 0)
+                #expect((loop - 1...loop).contains(place.line ?? 0))
+                // Who has called it, across the await.
+                #expect(hog.stack.contains { $0.function == "Kitchen.cook()" })
+                #expect(hog.text.contains("kept loop 0 for") && hog.text.contains("in Kitchen.peelPotatoes(for:)"))
             }
         }
     }

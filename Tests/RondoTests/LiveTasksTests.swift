@@ -1,4 +1,5 @@
-// A loop that is looked at knows which tasks are alive: none is forgotten while it lives, none is kept when it has ended.
+// A loop that is looked at knows which tasks are alive: none is forgotten while it lives, none is kept when it has
+// ended.
 
 import Testing
 

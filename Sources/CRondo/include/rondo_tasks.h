@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Watches tasks: a task whose first word is set to `rondo_watched_task()` calls `ended` right before it is freed, on the
-// thread that lets go of it. Once for a process.
+// Watches tasks: a task whose first word is set to `rondo_watched_task()` calls `ended` right before it is freed, on
+// the thread that lets go of it. Once for a process.
 void rondo_watch_tasks(void (*ended)(void *task));
 
 // The first word of a task as the runtime makes it, and of one that is watched.

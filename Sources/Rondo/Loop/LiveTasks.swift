@@ -7,7 +7,7 @@
 import CRondo
 import Synchronization
 
-/// The tasks that one loop was the first to see. Slots are given out by the loop's thread; a task may end on any thread.
+/// The tasks that one loop was the first to see. Slots are given out by the loop's thread; a task may end on any.
 ///
 /// An `async let` is not noted: nobody tells when it ends. It is found through its parent.
 @safe

@@ -244,7 +244,8 @@ final class PendingOperations {
             // SAFETY: within the table's memory.
             unsafe (entries + slot).initialize(
                 to: Entry(
-                    generation: 0, kind: .nothing, descriptor: -1, isCancelled: false, isSubmitted: false, continuation: nil,
+                    generation: 0, kind: .nothing, descriptor: -1, isCancelled: false, isSubmitted: false,
+                    continuation: nil,
                     sink: nil, work: nil, nextFree: firstFree))
             firstFree = UInt32(slot)
         }

@@ -86,6 +86,7 @@ extension Runtime {
             } else {
                 main = try LoopThreads(configuration) { $0.takeOverProgram() }.main
             }
+            // SAFETY: written before `main`.
             if isObserved { unsafe ProgramObserver.start?(main.group?.loops ?? [main]) }
         } catch {
             report(error)

@@ -11,8 +11,9 @@ public struct RuntimeConfiguration: Sendable {
     public var loops: Int
     /// Whether each loop's thread is kept on a processor of its own. The offload pool's threads stay free.
     public var pinsThreads = false
-    /// Whether `rondo ps` may ask the program what its tasks are doing. Only a program that runs on its loops as a whole
-    /// (``RondoProgram``) can be asked, and only by its own user; `RONDO_INSPECT=off` in the environment forbids it too.
+    /// Whether `rondo ps` may ask the program what its tasks are doing. Only a program that runs on its loops as a
+    /// whole (``RondoProgram``) can be asked, and only by its own user. `RONDO_INSPECT=off` in the environment forbids
+    /// it too.
     public var isInspectable = true
     /// How each of the loops is to behave. `offloadThreads` is for each of them.
     public var loop: LoopConfiguration

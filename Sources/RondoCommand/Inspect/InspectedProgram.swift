@@ -75,7 +75,9 @@ struct InspectedProgram: Decodable {
         guard head.hasPrefix("RONDO/1 ok ") else {
             throw CommandFailure("process \(processID) answered: \(head.isEmpty ? "nothing" : head)")
         }
-        guard let count = Int(head.dropFirst(11)) else { throw CommandFailure("process \(processID) answered: \(head)") }
+        guard let count = Int(head.dropFirst(11)) else {
+            throw CommandFailure("process \(processID) answered: \(head)")
+        }
         let answer = try await reader.readExactly(count)
         await stream.close()
         return answer

@@ -93,7 +93,9 @@ struct TaskTree {
         }
         if !program.findings.isEmpty { lines += ["", terminal.paint("Findings", .bold)] }
         if program.droppedFindings > 0 { lines.append("\(program.droppedFindings.grouped) older ones are not kept") }
-        for finding in program.findings { lines += finding.text.wrapped(width - 2).enumerated().map { ($0.offset == 0 ? "• " : "  ") + $0.element } }
+        for finding in program.findings {
+            lines += finding.text.wrapped(width - 2).enumerated().map { ($0.offset == 0 ? "• " : "  ") + $0.element }
+        }
         return lines.joined(separator: "\n") + "\n"
     }
 
@@ -101,9 +103,10 @@ struct TaskTree {
         func count(_ state: String) -> Int { program.tasks.filter { $0.state == state }.count }
         let drivers = Set(program.loops.map(\.driver)).sorted().joined(separator: ", ")
         let loops = program.loops.count == 1 ? "1 loop" : "\(program.loops.count) loops"
+        let tasks = program.tasks.count == 1 ? "1 task" : "\(program.tasks.count.grouped) tasks"
         var lines = [
             terminal.paint("\(program.program ?? "process") (\(program.pid))", .bold) + "  \(loops) on \(drivers)",
-            "\(program.tasks.count.grouped) tasks: \(count("running").grouped) running, "
+            "\(tasks): \(count("running").grouped) running, "
                 + "\(count("ready").grouped) ready, \(count("waiting").grouped) waiting",
         ]
         for loop in program.loops where !loop.answers {
@@ -136,7 +139,8 @@ struct TaskTree {
         for (index, child) in below.enumerated() {
             let isLast = index == below.count - 1
             add(
-                child, branch: rest + (isLast ? "└ " : "├ "), rest: rest + (isLast ? "  " : "│ "), isLast: isLast, width,
+                child, branch: rest + (isLast ? "└ " : "├ "), rest: rest + (isLast ? "  " : "│ "), isLast: isLast,
+                width,
                 terminal, to: &lines)
         }
     }
