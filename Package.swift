@@ -16,7 +16,7 @@ let settings: [SwiftSetting] = [
 let package = Package(
     name: "rondo",
     products: [
-        .library(name: "Rondo", targets: ["Rondo"]),
+        .library(name: "Rondo", targets: ["Rondo", "RondoInsight"]),
         .library(name: "RondoTesting", targets: ["RondoTesting"]),
         .library(name: "RondoServices", targets: ["RondoServices"]),
         .executable(name: "rondo", targets: ["RondoCommand"]),
@@ -40,19 +40,15 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
+        .target(name: "CRondoInsight"),
         .target(
             name: "RondoInsight",
             dependencies: [
-                "CRondo", "Rondo",
+                "CRondo", "CRondoInsight", "Rondo",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             resources: [.embedInCode("Page")],
             swiftSettings: settings),
-        .testTarget(
-            name: "RondoInsightTests",
-            dependencies: ["CRondo", "Rondo", "RondoInsight", "RondoTesting", "TraceProbe"], swiftSettings: settings),
-        .executableTarget(
-            name: "TraceProbe", dependencies: ["Rondo"], path: "Tests/TraceProbe", swiftSettings: settings),
         .target(name: "CRondoTesting"),
         .target(
             name: "RondoTesting",
@@ -64,9 +60,7 @@ let package = Package(
         .executableTarget(
             name: "RondoCommand",
             dependencies: [
-                "CRondo",
-                "Rondo",
-                "RondoInsight",
+                "CRondo", "Rondo", "RondoInsight",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "GRDB", package: "GRDB.swift"),
@@ -98,7 +92,23 @@ let package = Package(
             ],
             path: "Tests/ServicesProbe", swiftSettings: settings),
         .executableTarget(
+            name: "InspectProbe",
+            dependencies: [
+                "Rondo", "RondoInsight",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            path: "Tests/InspectProbe", swiftSettings: settings),
+        .executableTarget(
+            name: "TraceProbe", dependencies: ["Rondo"], path: "Tests/TraceProbe", swiftSettings: settings),
+        .executableTarget(
             name: "ShutdownProbe", dependencies: ["Rondo"], path: "Tests/ShutdownProbe", swiftSettings: settings),
+        .testTarget(
+            name: "RondoInsightTests",
+            dependencies: [
+                "CRondo", "InspectProbe", "Rondo", "RondoCommand", "RondoInsight", "RondoTesting", "TraceProbe",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .testTarget(
             name: "RondoTests",
             dependencies: [

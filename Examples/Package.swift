@@ -1,13 +1,17 @@
 // swift-tools-version:6.2
 import PackageDescription
 
+let settings: [SwiftSetting] = [.swiftLanguageMode(.v6), .strictMemorySafety(), .treatAllWarnings(as: .error)]
+let rondo = Target.Dependency.product(name: "Rondo", package: "rondo")
+
+/// Each is one file in a folder of its name.
+let examples = ["chat", "copy", "dinner", "echo", "proxy", "pubsub", "tail", "timers", "wc"]
+
 let package = Package(
     name: "Examples",
     dependencies: [.package(name: "rondo", path: "..")],
-    targets: [
-        .executableTarget(name: "echo", dependencies: [.product(name: "Rondo", package: "rondo")]),
-        .executableTarget(name: "proxy", dependencies: [.product(name: "Rondo", package: "rondo")]),
-        .executableTarget(name: "chat", dependencies: [.product(name: "Rondo", package: "rondo")]),
-        .executableTarget(name: "dinner", dependencies: [.product(name: "Rondo", package: "rondo")]),
-        .executableTarget(name: "copy", dependencies: [.product(name: "Rondo", package: "rondo")]),
+    targets: examples.map { .executableTarget(name: $0, dependencies: [rondo], swiftSettings: settings) } + [
+        .testTarget(
+            name: "ExampleTests", dependencies: [rondo] + examples.map { .target(name: $0) },
+            swiftSettings: settings + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")])
     ])

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -143,6 +144,13 @@ void rondo_semaphore_wait(struct rondo_semaphore *semaphore) {
     while (sem_wait(&semaphore->handle) != 0 && errno == EINTR) {}
 }
 
+int rondo_semaphore_wait_until(struct rondo_semaphore *semaphore, uint64_t deadline) {
+    struct timespec time = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
+    int answer;
+    while ((answer = sem_clockwait(&semaphore->handle, CLOCK_MONOTONIC, &time)) != 0 && errno == EINTR) {}
+    return answer == 0;
+}
+
 void rondo_name_thread(const char *name) {
     char kept[16];
     strncpy(kept, name, sizeof kept - 1);
@@ -168,6 +176,8 @@ int rondo_pin_thread(int processor) {
     CPU_SET((size_t)processor, &set);
     return -pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
+
+void rondo_print_line_by_line(void) { setvbuf(stdout, NULL, _IOLBF, 0); }
 
 void rondo_unpin_thread(void) {
     if (was_pinned) pthread_setaffinity_np(pthread_self(), sizeof unpinned, &unpinned);

@@ -265,7 +265,9 @@ private struct ModelBuilder {
             }
         case .taskEnded:
             let task = place(of: event.task, at: event.time)
-            enter(nil, task, at: event.time, loop: loop)
+            // It is freed when nobody holds it any more: what it seemed to wait for since its last job is nothing.
+            if open[task].state == .waiting, open[task].wait == .unknown { open[task].state = nil }
+            enter(nil, task, at: max(event.time, open[task].since), loop: loop)
             model.tasks[task].hasEnded = true
             index[event.task] = nil
         case .mark: break

@@ -73,7 +73,8 @@ extension LoopSuites {
             }
         }
 
-        /// Rings count as locked memory of the user, of which many systems allow 64 KiB: enough for the trial, not for a loop.
+        /// Rings count as locked memory of the user, of which many systems allow 64 KiB: enough for the trial, not for
+        /// a loop.
         @Test(.enabled(if: Machine.uringFeatures != nil), arguments: [false, true])
         func aProgramRunsWhereRingsAreTooLarge(isForced: Bool) async {
             await #expect(processExitsWith: .success) { [isForced = isForced as Bool] in

@@ -31,6 +31,28 @@ extension LoopSuites {
             }
         }
 
+        @Test(arguments: World.real) func pipesAreByteStreams(world: World) throws {
+            try world.run {
+                let (reader, writer) = try PipeReader.makePipe()
+                #expect(reader.subject == "a pipe" && writer.subject == "a pipe")
+                let (source, sink) = try PipeReader.makePipe()
+                let copying = start {
+                    let count = try await copy(from: source, to: writer)
+                    try await writer.finishWriting()
+                    return count
+                }
+                try await sink.write(contentsOf: [Array("one\ntw".utf8), Array("o\nthree".utf8)])
+                let lines = BufferedReader(reader)
+                #expect(try await lines.readLine() == "one")
+                #expect(try await lines.readLine() == "two")
+                await sink.close()
+                #expect(try await lines.readLine(lastLineMayBeOpen: true) == "three")
+                #expect(try await lines.readLine() == nil)
+                #expect(try await copying.value == 13)
+                for end in [reader, source] { await end.close() }
+            }
+        }
+
         @Test(arguments: World.real) func readsTakeWhatIsThere(world: World) throws {
             try world.run {
                 let (reader, writer) = try PipeReader.makePipe()

@@ -46,6 +46,27 @@ extension LoopSuites {
             }
         }
 
+        @Test(arguments: World.real) func aUnixListenerServesUntilThen(world: World) throws {
+            try world.run {
+                let folder = TemporaryFolder()
+                let path = FilePath("\(folder.path)/a.sock")
+                let shutdown = Shutdown()
+                let listener = try await UnixListener.listen(on: .path(path))
+                let serving = start {
+                    try await listener.serve(until: shutdown) { stream in
+                        await shutdown.wait()
+                        try await stream.write([42])
+                    }
+                }
+                let client = try await UnixStream.connect(to: .path(path))
+                shutdown.request()
+                #expect(try await client.readToEnd(limit: 10) == [42], "a connection that had come is served")
+                try await serving.value
+                #expect(try await !Files.exists(path), "the file is removed")
+                await client.close()
+            }
+        }
+
         @Test(arguments: World.allCases) func theDeadlineCancelsWhatIsLeft(world: World) throws {
             try world.run {
                 let ended = Journal(String.self)

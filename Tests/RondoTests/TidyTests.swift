@@ -24,6 +24,26 @@ import Testing
         #expect(count > 400, "functions are not recognised")
     }
 
+    /// Each is one file that says how it is run, and stands in the table.
+    @Test func examplesAreShort() throws {
+        let examples = Repository.swift(in: ["Examples/Sources"])
+        let table = try #require(Repository.documents.first { $0.path == "Examples/README.md" }).lines
+        #expect(examples.count == 9)
+        for file in examples {
+            let folders = file.path.split(separator: "/")
+            let name = folders[2]
+            #expect(examples.count { $0.path.hasPrefix("Examples/Sources/\(name)/") } == 1)
+            // What stands behind the last line feed is a line here.
+            if file.lines.count - 1 > 60 { Issue.record("\(file.path) has \(file.lines.count - 1) lines") }
+            let head = file.lines.prefix { $0.hasPrefix("//") }
+            let command = "//     swift run -c release --package-path Examples \(name)"
+            #expect(head.contains { $0 == command || $0.hasPrefix(command + " ") }, "\(file.path)")
+            #expect(table.contains { $0.hasPrefix("| [\(name)](Sources/\(name)/\(folders[3])) |") }, "\(file.path)")
+            #expect(
+                Repository.swift(in: ["Examples/Tests"]).contains { $0.lines.contains { $0.contains("\"\(name)\"") } })
+        }
+    }
+
     @Test func linesFitTheScreen() {
         for file in Repository.code {
             for (number, line) in file.lines.enumerated() where line.count > 120 {
@@ -129,7 +149,7 @@ import Testing
 
     /// Tests wait for events, never for the time that something usually takes.
     @Test func testsDoNotBlockToWait() {
-        for file in Repository.swift(in: ["Tests"]) {
+        for file in Repository.swift(in: ["Tests", "Examples/Tests"]) {
             for (number, line) in file.code.enumerated() {
                 let words = words(of: line)
                 for word: Substring in ["usleep", "nanosleep"] where words.contains(word) {

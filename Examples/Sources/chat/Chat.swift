@@ -10,8 +10,9 @@ import Rondo
 struct Chat: RondoProgram {
     func run() async throws {
         let arguments = CommandLine.arguments.dropFirst()
-        let port = arguments.first == "--port" ? arguments.last.flatMap { Int($0) } : arguments.isEmpty ? 0 : nil
-        guard let port, (0...65_535).contains(port) else { throw UsageError() }
+        guard arguments.isEmpty || arguments.count == 2 && arguments.first == "--port",
+            let port = Int(arguments.last ?? "0"), (0...65_535).contains(port)
+        else { throw UsageError() }
         let listener = try await TCPListener.listen(on: .loopback(port: port))
         print("chat room at \(listener.localAddress)")
         let room = Broadcast<Line>(capacity: 64)
@@ -22,26 +23,29 @@ struct Chat: RondoProgram {
         let lines = BufferedReader(stream)
         guard let name = try await lines.readLine(limit: 100) else { return }
         let heard = room.subscribe()
-        try room.send(Line(by: "*", text: "\(name) is here"))
+        try room.send(Line(text: "* \(name) is here"))
+        defer { try? room.send(Line(text: "* \(name) has left")) }
         try await withThrowingTaskGroup { group in
             group.addTask {
                 for try await element in heard {
                     switch element {
-                    case .value(let line) where line.by == name: break
-                    case .value(let line): try await stream.write("\(line.by): \(line.text)\n")
+                    case .value(let line) where line.speaker == ObjectIdentifier(stream): break
+                    case .value(let line): try await stream.write("\(line.text)\n")
                     case .missed(let count): try await stream.write("* you missed \(count) lines\n")
                     }
                 }
             }
-            while let text = try await lines.readLine(limit: 1000) { try room.send(Line(by: name, text: text)) }
+            while let text = try await lines.readLine(limit: 1000) {
+                try room.send(Line(speaker: ObjectIdentifier(stream), text: "\(name): \(text)"))
+                await Task.yield()  // many lines may come at once: whoever is quick enough hears each
+            }
             group.cancelAll()
         }
-        try room.send(Line(by: "*", text: "\(name) has left"))
     }
 }
 
 struct Line: Sendable {
-    var by: String
+    var speaker: ObjectIdentifier?
     var text: String
 }
 

@@ -10,8 +10,14 @@ import Rondo
 struct Copy: RondoProgram {
     func run() async throws {
         let arguments = CommandLine.arguments
-        guard arguments.count == 3 else { throw UsageError() }
+        guard arguments.count == 3 else { throw Failure(description: "usage: copy FROM TO") }
         let source = try await File.open(.init(arguments[1]))
+        // Opening the target empties it: not before it is clear that there is something to copy.
+        let (status, old) = (try await source.status(), try? await FileStatus.of(.init(arguments[2])))
+        if status.kind == .directory { throw Failure(description: "\(arguments[1]) is a folder") }
+        if let old, (old.device, old.inode) == (status.device, status.inode) {
+            throw Failure(description: "\(arguments[1]) and \(arguments[2]) are the same file")
+        }
         let target = try await File.open(.init(arguments[2]), .replace())
         let count = try await copy(from: source.source(), to: target.sink())
         try await target.synchronize()
@@ -23,6 +29,4 @@ struct Copy: RondoProgram {
     }
 }
 
-struct UsageError: Error, CustomStringConvertible {
-    var description: String { "usage: copy FROM TO" }
-}
+struct Failure: Error, CustomStringConvertible { let description: String }

@@ -14,6 +14,7 @@ struct Proxy: RondoProgram {
         let listener = try await TCPListener.listen(on: .loopback(port: port))
         print("listening on \(listener.localAddress), passing on to \(host):\(serverPort)")
         try await listener.serve { client in
+            let name = try client.peerAddress  // at its end a connection has no peer
             let server: TCPStream
             do {
                 server = try await TCPStream.connect(to: host, port: serverPort)
@@ -23,7 +24,7 @@ struct Proxy: RondoProgram {
             }
             do {
                 let counts = try await relay(client, server)
-                print("\(try client.peerAddress): \(counts.forward) bytes there, \(counts.back) back")
+                print("\(name): \(counts.forward) bytes there, \(counts.back) back")
                 await server.close()
             } catch {
                 // Neither peer may take what came for all there was.
@@ -38,7 +39,8 @@ struct Proxy: RondoProgram {
     func arguments() throws -> (Int, String, Int) {
         let arguments = CommandLine.arguments.dropFirst()
         guard arguments.count == 2, let port = Int(arguments.first!), (0...65_535).contains(port),
-            let colon = arguments.last!.lastIndex(of: ":"), let serverPort = Int(arguments.last![colon...].dropFirst())
+            let colon = arguments.last!.lastIndex(of: ":"), colon > arguments.last!.startIndex,
+            let serverPort = Int(arguments.last![colon...].dropFirst()), (1...65_535).contains(serverPort)
         else { throw UsageError() }
         return (port, String(arguments.last![..<colon]), serverPort)
     }

@@ -88,9 +88,14 @@ struct rondo_semaphore *rondo_semaphore_create(void);
 void rondo_semaphore_destroy(struct rondo_semaphore *semaphore);
 void rondo_semaphore_post(struct rondo_semaphore *semaphore);
 void rondo_semaphore_wait(struct rondo_semaphore *semaphore);
+// 1 if there was a signal before the deadline, in nanoseconds of CLOCK_MONOTONIC.
+int rondo_semaphore_wait_until(struct rondo_semaphore *semaphore, uint64_t deadline);
 
 // Names the calling thread for ps, top and debuggers (15 bytes are kept).
 void rondo_name_thread(const char *name);
+
+// Makes standard output hand on each line when it ends, whatever it leads to. Before anything was printed.
+void rondo_print_line_by_line(void);
 
 // The calling thread's number in the whole system.
 int rondo_thread_id(void);

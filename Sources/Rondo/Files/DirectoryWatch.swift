@@ -42,7 +42,8 @@ public final class DirectoryWatch: AsyncSequence, @unchecked Sendable {
             case movedTo(cookie: UInt32)
             /// A name was removed.
             case removed
-            /// The watched folder itself was removed, moved away or unmounted: nothing more will be known of it.
+            /// The watched folder itself was removed, moved away or unmounted: nothing more will be known of it. Of a
+            /// removed folder the kernel says so when nobody has a file open that was in it.
             case gone
             /// Events were lost: look at everything anew.
             case overflow

@@ -54,6 +54,10 @@ extension EventLoop {
             reference.timerNote = .none
             if Int(note.loop) == number { endSleepEarly(note, of: reference) } else { tellSleepIsOver(note, reference) }
         }
+        if let liveTasks {
+            liveTasks.note(reference)
+            if reference.isTask { reference.lastSeen = coarseTime }
+        }
         if eventRing != nil { noteReady(reference) }
         scheduler.push(job)
     }
@@ -94,6 +98,18 @@ extension EventLoop {
         let outcome = inbox.push(content)
         if outcome == .pushedAndMustWake { driver.wake() }
         return outcome != .closed
+    }
+
+    /// Asks for an early end of an operation. On the loop's thread; ids of what is over are ignored.
+    func cancel(_ id: OperationID) {
+        switch pending.cancel(id) {
+        case .none: break
+        case .askDriver: if !hasEnded(id) { driver.cancel(id) }
+        case .takeBack(let work):
+            // SAFETY: the waiting task owns the work until the completion.
+            let taken = unsafe work._withUnsafeGuaranteedRef { $0.cancelIfQueued() }
+            if taken { pending.finish(Completion(operation: id, result: -ECANCELED)) }
+        }
     }
 
     func receive(_ message: InboxMessage) {

@@ -35,6 +35,7 @@ extension EventLoop {
         require(unsafe rondo_current_loop() == nil, "this thread already runs an event loop")
         // SAFETY: cleared by close(), before the loop is freed.
         unsafe rondo_set_current_loop(Unmanaged.passUnretained(self).toOpaque())
+        threadID = rondo_thread_id()
     }
 
     /// Ends the loop after the running job. From any thread.
@@ -84,6 +85,7 @@ extension EventLoop {
         recording = nil
         while let job = scheduler.pop() ?? movable?.take() { afterLife.enqueue(job, of: self) }
         group = nil
+        if let liveTasks { LiveTasks.giveBack(liveTasks) }
     }
 
     private var hasReadyJobs: Bool { !scheduler.isEmpty || (movable?.count ?? 0) > 0 }

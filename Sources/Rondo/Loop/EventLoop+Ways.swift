@@ -135,7 +135,7 @@ extension EventLoop {
     }
 
     /// What the loop has done, and what it has before it. On the loop's thread.
-    var currentStatistics: LoopStatistics {
+    package var currentStatistics: LoopStatistics {
         var statistics = counters
         statistics.operations = pending.begun
         statistics.systemCalls = driver.systemCalls

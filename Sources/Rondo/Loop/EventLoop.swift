@@ -70,6 +70,21 @@ public final class EventLoop: @unchecked Sendable {
     /// Those that have not been passed on yet.
     private var arrivedRange = 0..<0
     private(set) var counters = LoopStatistics()
+    /// The tasks that it has seen, if anybody may look.
+    package let liveTasks: LiveTasks?
+    /// Counts jobs for those who watch from other threads: odd while one runs.
+    private let pulseCount = Atomic<UInt64>(0)
+    package var pulse: UInt64 { pulseCount.load(ordering: .relaxed) }
+    private var jobsSeen: UInt64 = 0
+    private let thread = Atomic<Int32>(0)
+    /// The thread that it runs on, as the kernel numbers threads; 0 before it has one.
+    package internal(set) var threadID: Int32 {
+        get { thread.load(ordering: .relaxed) }
+        set { thread.store(newValue, ordering: .relaxed) }
+    }
+    /// The time of this turn, as tasks note it.
+    @inline(__always)
+    var coarseTime: UInt32 { UInt32(truncatingIfNeeded: turnStart >> 20) }
     /// Whether the runtime's layout of jobs has been looked at.
     var isLayoutVerified = false
 
@@ -89,7 +104,7 @@ public final class EventLoop: @unchecked Sendable {
     /// Whether it ever had any. For any thread.
     private(set) var isInGroup = false
     /// Its place among them.
-    private(set) var number = 0
+    package private(set) var number = 0
     /// Ready jobs that the others may take.
     private(set) var movable: MovableJobs?
     /// Whether the task that is being made is to stay on this loop.
@@ -118,6 +133,7 @@ public final class EventLoop: @unchecked Sendable {
                 .makeDriver(offload: offloadPool, receiveBuffers: buffers)
         }
         receiveBuffers = driver.receiveBuffers
+        liveTasks = configuration.tracksTasks ? LiveTasks.take() : nil
         turnStart = driver.now
         timers = TimerWheel(time: driver.now)
         sliceNanoseconds = configuration.timeSlice.nanosecondsRoundedUp
@@ -202,14 +218,13 @@ public final class EventLoop: @unchecked Sendable {
         if let group { return unsafe runBatch(in: group, executor) }
         var left = configuration.batchJobs
         while left > 0, let job = scheduler.pop() {
-            operationsLeft = configuration.operationBudget
-            sliceStart = 0
+            beginJob(job)
             unsafe job.runSynchronously(on: executor)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
         }
-        counters.jobs &+= UInt64(configuration.batchJobs &- left)
+        endBatch(UInt64(configuration.batchJobs &- left))
     }
 
     /// `runBatch()` where other loops take part.
@@ -217,14 +232,30 @@ public final class EventLoop: @unchecked Sendable {
         let executor = unsafe group.asUnownedTaskExecutor()
         var left = configuration.batchJobs
         while left > 0, let job = nextOfGroup(left) {
-            operationsLeft = configuration.operationBudget
-            sliceStart = 0
+            beginJob(job)
             unsafe job.runSynchronously(on: JobReference(job).isPinned ? ownExecutor : executor)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
         }
-        counters.jobs &+= UInt64(configuration.batchJobs &- left)
+        endBatch(UInt64(configuration.batchJobs &- left))
+    }
+
+    @inline(__always)
+    private func beginJob(_ job: UnownedJob) {
+        operationsLeft = configuration.operationBudget
+        sliceStart = 0
+        if liveTasks == nil { return }
+        jobsSeen &+= 1
+        pulseCount.store(jobsSeen << 1 | 1, ordering: .relaxed)
+        let job = JobReference(job)
+        if job.isTask { job.lastSeen = coarseTime }
+    }
+
+    @inline(__always)
+    private func endBatch(_ jobs: UInt64) {
+        counters.jobs &+= jobs
+        if liveTasks != nil { pulseCount.store(jobsSeen << 1, ordering: .relaxed) }
     }
 
     /// The next job: of those that others may take one in eight at least.
@@ -326,8 +357,7 @@ public final class EventLoop: @unchecked Sendable {
         let isAlone = group == nil
         var left = configuration.batchJobs
         while left > 0, let job = isAlone ? scheduler.pop() : nextOfGroup(left) {
-            operationsLeft = configuration.operationBudget
-            sliceStart = 0
+            beginJob(job)
             eventRing?.starts(JobReference(job), readyJobs: scheduler.count)
             unsafe job.runSynchronously(on: isAlone || JobReference(job).isPinned ? ownExecutor : executor)
             if unsafe yielded != nil {
@@ -338,7 +368,7 @@ public final class EventLoop: @unchecked Sendable {
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
         }
-        counters.jobs &+= UInt64(configuration.batchJobs &- left)
+        endBatch(UInt64(configuration.batchJobs &- left))
     }
 
     // MARK: Operations
@@ -352,7 +382,7 @@ public final class EventLoop: @unchecked Sendable {
     func perform(_ operation: Operation) async -> Int32 {
         if isShuttingDown { return -ECANCELED }
         require(isOnOwnThread, "an operation was begun on another thread than its loop's")
-        let id = pending.reserve(unsafe operation.kind)
+        let id = pending.reserve(unsafe operation.kind, on: unsafe operation.descriptor)
         // SAFETY: begin and end nest around the one suspension; this function keeps the loop alive meanwhile.
         let cancellation = unsafe rondo_cancellation_begin(
             { unsafe EventLoop.noteCancellation($0, $1) }, Unmanaged.passUnretained(self).toOpaque(), id.rawValue)
@@ -379,7 +409,7 @@ public final class EventLoop: @unchecked Sendable {
             driver.closeNow(descriptor)
             return 0
         }
-        let id = pending.reserve(unsafe operation.kind)
+        let id = pending.reserve(unsafe operation.kind, on: unsafe operation.descriptor)
         return await unsafe withUnsafeContinuation { continuation in
             unsafe begin(operation, as: id, continuation)
         }
@@ -399,13 +429,6 @@ public final class EventLoop: @unchecked Sendable {
         unsafe driver.submit(operation, as: id)
     }
 
-    private func noteSubmission(_ operation: Operation, as id: OperationID) {
-        // SAFETY: looks at no pointer.
-        let descriptor = unsafe operation.descriptor?.rawValue ?? -1
-        let kind = pending.note(descriptor, of: id)
-        eventRing?.submits(kind, as: id, descriptor: descriptor, task: currentTaskReference()?.taskNumber ?? 0)
-    }
-
     /// Submits a multishot operation whose completions go to `sink`.
     func start(_ operation: Operation, sink: CompletionSink) -> OperationID {
         let id = pending.reserve(unsafe operation.kind)
@@ -416,20 +439,8 @@ public final class EventLoop: @unchecked Sendable {
         return id
     }
 
-    /// Asks for an early end of an operation. On the loop's thread; ids of what is over are ignored.
-    func cancel(_ id: OperationID) {
-        switch pending.cancel(id) {
-        case .none: break
-        case .askDriver: if !hasEnded(id) { driver.cancel(id) }
-        case .takeBack(let work):
-            // SAFETY: the waiting task owns the work until the completion.
-            let taken = unsafe work._withUnsafeGuaranteedRef { $0.cancelIfQueued() }
-            if taken { pending.finish(Completion(operation: id, result: -ECANCELED)) }
-        }
-    }
-
     /// Whether the last completion of an operation has arrived, though nobody was told yet.
-    private func hasEnded(_ id: OperationID) -> Bool {
+    func hasEnded(_ id: OperationID) -> Bool {
         // SAFETY: the range is within what `complete` has written.
         arrivedRange.contains { index in unsafe arrived[index].operation == id && !arrived[index].more }
     }

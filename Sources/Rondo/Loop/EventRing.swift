@@ -144,8 +144,8 @@ package struct EventRing {
 
     // MARK: What tasks ask for
 
-    /// An operation was begun, by the running task if there is one. It has the time of the job's start: the kernel hears
-    /// of it at the turn's end.
+    /// An operation was begun, by the running task if there is one. It has the time of the job's start: the kernel
+    /// hears of it at the turn's end.
     @inline(__always)
     func submits(_ kind: Operation.Kind, as id: OperationID, descriptor: Int32, task: UInt32) {
         note(EventKind.submitted.rawValue, task: task, operation: id.slot, value: descriptor, detail: kind.rawValue)
@@ -212,6 +212,14 @@ package struct EventRing {
 }
 
 extension EventLoop {
+    /// Notes that an operation was begun.
+    func noteSubmission(_ operation: Operation, as id: OperationID) {
+        // SAFETY: looks at no pointer of the operation.
+        let descriptor = unsafe operation.descriptor?.rawValue ?? -1
+        let kind = pending.note(descriptor, of: id)
+        eventRing?.submits(kind, as: id, descriptor: descriptor, task: currentTaskReference()?.taskNumber ?? 0)
+    }
+
     /// Notes `detail` for the running task, if anybody looks. On the loop's thread.
     package func mark(_ detail: UInt32) {
         guard let eventRing, let task = currentTaskReference() else { return }

@@ -78,7 +78,7 @@ package struct JobReference {
 
     func setSeen() { reserved |= Self.seenBit }
 
-    private static let seenBit: UInt64 = 1 << 63
+    static let seenBit: UInt64 = 1 << 63
 
     @inline(__always)
     private var reserved: UInt64 {
@@ -107,8 +107,7 @@ package struct JobReference {
     var isMovable: Bool {
         // SAFETY: a loop with jobs to move has verified the layout of tasks; every job has these words. A task that is
         // no `async let` was allocated as a block.
-        let flags = unsafe address.load(fromByteOffset: Self.flagsWord, as: UInt32.self)
-        guard flags & Self.kindMask == 0, flags & Self.asyncLet == 0 else { return false }
+        guard isTask, !isAsyncLet else { return false }
         let context = unsafe address.load(fromByteOffset: Self.resumeContext, as: UInt.self)
         return unsafe context > bits && context &- bits < UInt(rondo_allocation_size(address))
     }
@@ -125,6 +124,19 @@ package struct JobReference {
 
     /// Set in the numbers of jobs that are not tasks'.
     package static let isNoTask: UInt32 = 1 << 31
+
+    /// Whether it is a task's job, and not, say, an actor's.
+    @inline(__always)
+    var isTask: Bool { flags & Self.kindMask == 0 }
+
+    /// Whether the task is an `async let`.
+    var isAsyncLet: Bool { flags & Self.asyncLet != 0 }
+
+    @inline(__always)
+    private var flags: UInt32 {
+        // SAFETY: every job has this word.
+        unsafe address.load(fromByteOffset: Self.flagsWord, as: UInt32.self)
+    }
 
     static let flagsWord = 32
     /// The kind of job; 0 is a task.
@@ -176,6 +188,42 @@ extension JobReference {
     private static let recordsWord = 104
     private static let parentWord = 208
     private static let nameRecord: UInt8 = 6
+}
+
+// What those who look at tasks keep in them: see LiveTasks.
+extension JobReference {
+    /// The first word of a heap object: what it is.
+    @inline(__always)
+    var firstWord: UInt {
+        // SAFETY: a job is a heap object.
+        get { unsafe address.load(as: UInt.self) }
+        nonmutating set { unsafe address.storeBytes(of: newValue, as: UInt.self) }
+    }
+
+    /// Where the task is noted. Of a task only; the runtime leaves the word alone, and does not clear it.
+    var liveNote: UInt32 {
+        // SAFETY: within a task's header.
+        get { unsafe address.load(fromByteOffset: Self.liveWord, as: UInt32.self) }
+        nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.liveWord, as: UInt32.self) }
+    }
+
+    /// When the task last became ready or ran, in units of 2^20 ns of the loop's clock (about a millisecond). Of a task
+    /// only.
+    @inline(__always)
+    var lastSeen: UInt32 {
+        get { unsafe address.load(fromByteOffset: Self.liveWord + 4, as: UInt32.self) }
+        nonmutating set { unsafe address.storeBytes(of: newValue, toByteOffset: Self.liveWord + 4, as: UInt32.self) }
+    }
+
+    /// The task's id, which no other task of the process ever had.
+    var taskID: UInt64 {
+        // SAFETY: within a task's header.
+        let low = unsafe address.load(fromByteOffset: 36, as: UInt32.self)
+        let high = unsafe address.load(fromByteOffset: 144, as: UInt32.self)
+        return UInt64(high) << 32 | UInt64(low)
+    }
+
+    private static let liveWord = 72
 }
 
 /// Names a timer in a word of a task: its index, its generation, and the loop that it is set on. All bits zero is none.

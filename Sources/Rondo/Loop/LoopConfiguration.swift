@@ -14,6 +14,9 @@ public struct LoopConfiguration: Sendable {
     public var operationBudget = 128
     /// How long a job may compute before `yieldIfNeeded()` gives up the loop.
     public var timeSlice: Duration = .microseconds(500)
+    /// How long a job may keep the loop before it is reported as a hog, with the function that it is in: by the logger,
+    /// and by `rondo ps`. In a ``RondoProgram`` that may be looked at; exact to about 20 ms.
+    public var hogTime: Duration = .milliseconds(50)
     /// The most threads for `offload { }`.
     public var offloadThreads = max(4, Int(rondo_processor_count()) * 2)
     /// Whether what happens on the loop is recorded in a file of fixed size, for `rondo trace`.
@@ -23,6 +26,8 @@ public struct LoopConfiguration: Sendable {
     /// Where the loop reports what it decides.
     public var logger: Logger
 
+    /// Whether the loop knows which tasks are alive and since when they do what they do: for `rondo ps`.
+    package var tracksTasks = false
     /// The most receive buffers of 32 KB that there may be; a power of two.
     package var receiveBufferLimit = 4096
     /// Makes the driver instead of what the choice says: the entrance for simulations.

@@ -21,6 +21,7 @@ final class LoopGroup: @unchecked Sendable {
     private let idle = Atomic<UInt64>(0)
     /// Where the next job of a thread without a loop goes.
     private let next = Atomic<Int>(0)
+
     /// Makes the loops a group. Before any of them runs.
     func form(of loops: [EventLoop]) {
         require((1...Self.limit).contains(loops.count), "a group of \(loops.count) loops")

@@ -20,6 +20,9 @@ public struct LoopStatistics: Sendable {
     public var busyNanoseconds: UInt64 = 0
     /// How long a turn took, waits left out: so long may a job that became ready have stood in line.
     public var lag = LagHistogram()
+
+    /// Of a loop that has done nothing.
+    public init() {}
 }
 
 /// A histogram of nanoseconds with two buckets for each power of two: values are exact to within a half.

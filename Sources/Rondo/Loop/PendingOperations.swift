@@ -15,6 +15,9 @@ package class CompletionSink: @unchecked Sendable {
 
     /// A completion is near: loads what it will touch.
     package func prefetchWaiter() {}
+
+    /// The task that waits for its news, as an address (0 for none), and the descriptor that they are of.
+    package var waiting: (task: UInt, descriptor: Descriptor?) { (0, nil) }
 }
 
 /// The table of a loop. It belongs to the loop's thread.
@@ -36,6 +39,8 @@ final class PendingOperations {
         /// Odd while the slot is in use. 31 bits: drivers reserve the ids above for themselves.
         var generation: UInt32
         var kind: Operation.Kind
+        /// What it is on; negative for nothing, or if its sink knows.
+        var descriptor: Int32
         var isCancelled: Bool
         var isSubmitted: Bool
         /// The waiting task, if the operation is one-shot.
@@ -45,8 +50,6 @@ final class PendingOperations {
         /// The call, if it is an offload.
         var work: Unmanaged<OffloadWork>?
         var nextFree: UInt32
-        /// What it works on, if anybody has noted that.
-        var descriptor: Int32
     }
 
     private static let none = UInt32.max
@@ -69,7 +72,7 @@ final class PendingOperations {
 
     /// Takes a slot for an operation that is about to be submitted.
     @inline(__always)
-    func reserve(_ kind: Operation.Kind) -> OperationID {
+    func reserve(_ kind: Operation.Kind, on descriptor: Descriptor? = nil) -> OperationID {
         if firstFree == Self.none { grow() }
         let slot = firstFree
         // SAFETY: slots in the free list are within the table.
@@ -78,6 +81,7 @@ final class PendingOperations {
         let generation = unsafe (entry.pointee.generation &+ 1) & 0x7fff_ffff
         unsafe entry.pointee.generation = generation
         unsafe entry.pointee.kind = kind
+        unsafe entry.pointee.descriptor = descriptor?.rawValue ?? -1
         unsafe entry.pointee.isCancelled = false
         unsafe entry.pointee.isSubmitted = false
         count &+= 1
@@ -117,14 +121,16 @@ final class PendingOperations {
     /// - Returns: what the operation is.
     @inline(__always)
     func note(_ descriptor: Int32, of id: OperationID) -> Operation.Kind {
+        // SAFETY: an entry of the table, here and below.
         let entry = unsafe pendingEntry(id)
         unsafe entry.pointee.descriptor = descriptor
         return unsafe entry.pointee.kind
     }
 
-    /// What an operation that is pending is, and the descriptor that was noted.
+    /// What an operation that is pending is, and its descriptor; -1 for none.
     @inline(__always)
     func description(of id: OperationID) -> (kind: Operation.Kind, descriptor: Int32) {
+        // SAFETY: an entry of the table.
         let entry = unsafe pendingEntry(id)
         return unsafe (entry.pointee.kind, entry.pointee.descriptor)
     }
@@ -199,6 +205,22 @@ final class PendingOperations {
         }
     }
 
+    /// The operations that have not finished, and the task that waits for each: an address, 0 for none.
+    func forEachSubmitted(_ body: (Operation.Kind, Descriptor?, _ task: UInt) -> Void) {
+        for slot in 0..<capacity {
+            // SAFETY: below capacity. A continuation is one pointer, to the task.
+            let entry = unsafe entries[slot]
+            guard unsafe entry.isSubmitted else { continue }
+            if let sink = unsafe entry.sink {
+                let (task, descriptor) = unsafe sink._withUnsafeGuaranteedRef { $0.waiting }
+                unsafe body(entry.kind, descriptor, task)
+            } else if let continuation = unsafe entry.continuation {
+                let descriptor = unsafe entry.descriptor < 0 ? nil : Descriptor(rawValue: entry.descriptor)
+                unsafe body(entry.kind, descriptor, unsafeBitCast(continuation, to: UInt.self))
+            }
+        }
+    }
+
     /// What each unfinished operation is.
     func countByKind() -> [Operation.Kind: Int] {
         var counts: [Operation.Kind: Int] = [:]
@@ -248,8 +270,9 @@ final class PendingOperations {
             // SAFETY: within the table's memory.
             unsafe (entries + slot).initialize(
                 to: Entry(
-                    generation: 0, kind: .nothing, isCancelled: false, isSubmitted: false, continuation: nil,
-                    sink: nil, work: nil, nextFree: firstFree, descriptor: -1))
+                    generation: 0, kind: .nothing, descriptor: -1, isCancelled: false, isSubmitted: false,
+                    continuation: nil,
+                    sink: nil, work: nil, nextFree: firstFree))
             firstFree = UInt32(slot)
         }
     }

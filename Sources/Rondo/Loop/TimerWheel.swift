@@ -138,6 +138,12 @@ final class TimerWheel {
         return unsafe node.pointee.sleeper == task.bits && node.pointee.generation == generation
     }
 
+    /// When a timer on which `task` sleeps is due; nil if it is none.
+    func deadline(of index: Index, generation: UInt16, sleeper task: JobReference) -> UInt64? {
+        // SAFETY: a timer that is set is within the chunks.
+        isSet(index, generation: generation, sleeper: task) ? unsafe pointer(index).pointee.deadline : nil
+    }
+
     /// Tells a timer from others that have the same index at another time.
     @inline(__always)
     func generation(of index: Index) -> UInt16 {

@@ -64,6 +64,11 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
         if let waiter = unsafe waiter { unsafe prefetchTask(of: waiter) }
     }
 
+    final override var waiting: (task: UInt, descriptor: Descriptor?) {
+        // SAFETY: a continuation is one pointer, to the task.
+        (unsafe waiter.map { unsafe unsafeBitCast($0, to: UInt.self) } ?? 0, descriptor)
+    }
+
     /// What happens when the waiting task is cancelled: it goes on. A queue that can't let it go does something else.
     func waiterWasCancelled() { wake(returning: false) }
 

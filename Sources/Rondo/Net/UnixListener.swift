@@ -52,11 +52,16 @@ public final class UnixListener: Sendable {
     ///
     /// A handler that throws ends its own connection only; the loop's logger is told at debug level. When a handler
     /// ends, its connection is closed. If the task is cancelled, accepting stops, every handler is cancelled, and this
-    /// throws after the last of them has ended.
+    /// throws after the last of them has ended. After ``stopAccepting()`` it returns when every handler has ended by
+    /// itself.
     public func serve(_ handler: @escaping @Sendable (UnixStream) async throws -> Void) async throws(IOError) {
         let (loop, name) = (loop, "a client of \(localAddress)")
         try await socket.serve({ UnixStream($0, name: name, loop: loop) }, handler)
     }
+
+    /// Lets ``serve(_:)`` take the connections that have come, close the listening socket, remove its file, and return
+    /// when their handlers have ended. New connections are refused from then on.
+    public func stopAccepting() async { await socket.stopAccepting() }
 
     /// Stops listening, and removes the file. Who accepts meanwhile gets an error. Closing twice is no mistake.
     public func close() async { await socket.close() }

@@ -11,7 +11,7 @@ public final class PipeReader: @unchecked Sendable {
     // SAFETY: `end` never changes. The rest belongs to the loop's thread, and is used by the one task that `end.use`
     // lets in. The memory is freed when nobody can read any more.
 
-    private let end: StreamEnd
+    let end: StreamEnd
     /// What the kernel fills; made by the first read.
     private var memory: UnsafeMutableRawPointer?
     /// Whether the first read must wait for somebody to write: a FIFO without a writer is not at its end.

@@ -1,5 +1,6 @@
 // A whole program on one event loop.
 
+import CRondo
 import Glibc
 
 /// A program that runs on Rondo's event loop, all of it: `Task { }`, actors, the main actor, `Task.sleep`, task groups,
@@ -15,7 +16,8 @@ import Glibc
 /// }
 /// ```
 ///
-/// The program ends when `run()` returns: with status 0, or with 1 and the error on standard error if it throws.
+/// The program ends when `run()` returns: with status 0, or with 1 and the error on standard error if it throws. What
+/// it prints is seen line by line, also through a pipe.
 public protocol RondoProgram: SendableMetatype {
     init()
 
@@ -60,24 +62,34 @@ extension Runtime {
     /// What ``RondoProgram`` does, for programs whose `main` must do something first. Call it from `main`, before
     /// anything has started a thread or a task. The exit status is 0, or 1 if `body` throws, which is then reported.
     ///
+    /// Each line that `print` writes is seen at once, by whoever reads standard output: a terminal, a pipe, a journal.
+    /// (By itself `print` collects 4 KB for all but terminals. Who writes much uses ``StandardStreams``.)
+    ///
     /// `RONDO_LOOPS` in the environment overrides the number of loops: a number, or `all` for ``Processors/available``.
     public static func runProgram(
         _ configuration: RuntimeConfiguration, _ body: sending @escaping () async throws -> Void
     ) -> Never {
         openStandardDescriptors()
+        // Through a pipe, what a server prints would be seen when it ends.
+        rondo_print_line_by_line()
         let main: EventLoop
         do throws(IOError) {
-            let configuration = try configuration.overridden(by: "RONDO_LOOPS")
+            var configuration = try configuration.overridden(by: "RONDO_LOOPS")
+            let isObserved = configuration.isInspectable && ProgramObserver.isWanted
+            configuration.loop.tracksTasks = isObserved
             // A write to a closed pipe or socket answers EPIPE; the signal would end the program without a word.
             signal(SIGPIPE, SIG_IGN)
             if configuration.loops == 1 {
                 main = try EventLoop(configuration: configuration.loop)
                 main.enterThread()
-                main.recording = FlightRecorder.memory(for: configuration.loop, loops: 1, isProgram: true)
+                main.recording = FlightRecorder.memory(
+                    for: configuration.loop, loops: 1, isProgram: configuration.isInspectable)
                 main.takeOverProgram()
             } else {
                 main = try LoopThreads(configuration, isProgram: true).main
             }
+            // SAFETY: written before `main`.
+            if isObserved { unsafe ProgramObserver.start?(main.group?.loops ?? [main]) }
         } catch {
             report(error)
             exit(1)

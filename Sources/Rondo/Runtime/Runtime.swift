@@ -11,6 +11,10 @@ public struct RuntimeConfiguration: Sendable {
     public var loops: Int
     /// Whether each loop's thread is kept on a processor of its own. The offload pool's threads stay free.
     public var pinsThreads = false
+    /// Whether `rondo ps` may ask the program what its tasks are doing. Only a program that runs on its loops as a
+    /// whole (``RondoProgram``) can be asked, and only by its own user. `RONDO_INSPECT=off` in the environment forbids
+    /// it too.
+    public var isInspectable = true
     /// How each of the loops is to behave. `offloadThreads` is for each of them.
     public var loop: LoopConfiguration
 
@@ -159,7 +163,8 @@ final class LoopThreads {
         if pins { Self.pinThread(0) }
         main.enterThread()
         group.form(of: [main] + born.loops)
-        let memory = FlightRecorder.memory(for: configuration.loop, loops: configuration.loops, isProgram: isProgram)
+        let memory = FlightRecorder.memory(
+            for: configuration.loop, loops: configuration.loops, isProgram: isProgram && configuration.isInspectable)
         for loop in group.loops { loop.recording = memory }
         if isProgram { main.takeOverProgram() }
         births.go(true)

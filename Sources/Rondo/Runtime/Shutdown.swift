@@ -123,15 +123,34 @@ extension TCPListener {
         let stopping = loop.startTaskFromAnywhere {
             if await shutdown.wait() { await self.stopAccepting() }
         }
-        do throws(IOError) {
-            try await serve(handler)
-            stopping.cancel()
-            await stopping.value
-        } catch {
-            stopping.cancel()
-            await stopping.value
-            throw error
+        try await ending(stopping) { () async throws(IOError) in try await serve(handler) }
+    }
+}
+
+extension UnixListener {
+    /// As ``serve(_:)``, until `shutdown` is requested: then connections that have come are still served, the listening
+    /// socket is closed and its file removed, and this returns when the last handler has ended. Handlers that wait
+    /// between two requests can wait for `shutdown` as well.
+    public func serve(
+        until shutdown: Shutdown, _ handler: @escaping @Sendable (UnixStream) async throws -> Void
+    ) async throws(IOError) {
+        let stopping = loop.startTaskFromAnywhere {
+            if await shutdown.wait() { await self.stopAccepting() }
         }
+        try await ending(stopping) { () async throws(IOError) in try await serve(handler) }
+    }
+}
+
+/// Runs `body`, and ends a task that was to go on for as long as it runs.
+private func ending(_ task: Task<Void, Never>, _ body: () async throws(IOError) -> Void) async throws(IOError) {
+    do throws(IOError) {
+        try await body()
+        task.cancel()
+        await task.value
+    } catch {
+        task.cancel()
+        await task.value
+        throw error
     }
 }
 

@@ -1,10 +1,10 @@
 import CRondo
 import Glibc
-import SystemPackage
+package import SystemPackage
 
 /// A thread of the system.
 @safe
-struct NativeThread {
+package struct NativeThread {
     // SAFETY: the thread takes over the reference to what it runs; `join` is called once, by whoever started it.
     private let handle: pthread_t
 
@@ -12,7 +12,7 @@ struct NativeThread {
     ///
     /// - Parameter name: what ps, top and debuggers show; 15 bytes are kept.
     /// - Throws: the system's reason; usually a limit of the process or its cgroup.
-    init(_ name: String, _ body: sending @escaping () -> Void) throws(Errno) {
+    package init(_ name: String, _ body: sending @escaping () -> Void) throws(Errno) {
         let main = Main(name: name, body: body)
         var handle = pthread_t()
         let answer = unsafe pthread_create(
@@ -31,10 +31,10 @@ struct NativeThread {
     }
 
     /// Waits until the thread has ended. Once.
-    func join() { _ = pthread_join(handle, nil) }
+    package func join() { _ = pthread_join(handle, nil) }
 
     /// Lets the thread end by itself. Once, instead of `join`.
-    func detach() { _ = pthread_detach(handle) }
+    package func detach() { _ = pthread_detach(handle) }
 
     private final class Main {
         let name: String

@@ -11,8 +11,8 @@ struct TraceCommand: ParsableCommand {
         abstract: "Show what the tasks of a program did, and why they waited.",
         discussion: """
             Every RondoProgram records what happens on its loops in a file of fixed size, which outlives it: in \
-            $XDG_RUNTIME_DIR/rondo, or in /tmp/rondo-UID. Name the process, or the file; without a name, the files that \
-            are there are listed. RONDO_INSPECT=off in a program's environment turns its recorder off.
+            $XDG_RUNTIME_DIR/rondo, or in /tmp/rondo-UID. Name the process, or the file; without a name, the files \
+            that are there are listed. RONDO_INSPECT=off in a program's environment turns its recorder off.
 
             The latest events are kept, of older ones only how many they were. The summary is for people; --json is \
             for Perfetto (ui.perfetto.dev) and chrome://tracing, --html is a page that needs nothing but a browser.
@@ -67,6 +67,7 @@ struct TraceCommand: ParsableCommand {
 
     /// A number is a process's, unless there is a file of that name.
     private static func path(of source: String) -> String {
+        // SAFETY: reads the C string within the call.
         guard let process = Int32(source), unsafe access(source, F_OK) != 0 else { return source }
         return TraceReading.path(ofProcess: process)
     }

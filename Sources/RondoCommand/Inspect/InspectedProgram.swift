@@ -1,0 +1,101 @@
+// A program as its inspector describes it (see RondoInsight/Inspector.swift), for the commands that show it.
+
+import Foundation
+import Rondo
+import RondoInsight
+import SystemPackage
+
+/// The answer to `tasks`.
+struct InspectedProgram: Decodable {
+    struct Loop: Decodable {
+        var number: Int
+        var driver: String
+        var driverReason: String
+        var answers: Bool
+        var turns, jobs, operations, systemCalls, readyJobs, timers, pendingOperations, offloaded, missedTasks: Int?
+        /// Milliseconds.
+        var busy, lagMedian, lagP99, lagMax: Double?
+    }
+
+    struct Task: Decodable {
+        var id: UInt64
+        var name: String?
+        var parent: UInt64?
+        var kind: String
+        var state: String
+        var waitingOn: Wait?
+        /// Milliseconds.
+        var since: Double
+        var priority: Int
+        var cancelled: Bool
+        var loop: Int
+        var stack: [Place]?
+    }
+
+    struct Wait: Decodable {
+        var kind: String
+        var descriptor: Int?
+        var subject: String?
+        var left: Double?
+        var task: UInt64?
+    }
+
+    struct Finding: Decodable {
+        var kind: String
+        var text: String
+        var loop: Int
+        var task: UInt64
+        var duration: Double
+        var goesOn: Bool
+        var stack: [Place]
+    }
+
+    struct Place: Decodable {
+        var function: String
+        var file: String?
+        var line: Int?
+    }
+
+    var version: Int
+    var pid: Int32
+    var program: String?
+    var loops: [Loop]
+    var tasks: [Task]
+    var findings: [Finding]
+    var droppedFindings: Int
+
+    /// Asks a program for its tasks.
+    ///
+    /// - Returns: the answer as it came.
+    static func ask(_ processID: Int32) async throws -> [UInt8] {
+        let stream = try await connect(to: processID)
+        try await stream.write("RONDO/1 tasks\n")
+        let reader = BufferedReader(stream)
+        let head = try await reader.readLine(limit: 1000) ?? ""
+        guard head.hasPrefix("RONDO/1 ok ") else {
+            throw CommandFailure("process \(processID) answered: \(head.isEmpty ? "nothing" : head)")
+        }
+        guard let count = Int(head.dropFirst(11)) else {
+            throw CommandFailure("process \(processID) answered: \(head)")
+        }
+        let answer = try await reader.readExactly(count)
+        await stream.close()
+        return answer
+    }
+
+    private static func connect(to processID: Int32) async throws -> UnixStream {
+        let path = FilePath(InspectorPlace.socket(of: processID))
+        do throws(IOError) {
+            return try await UnixStream.connect(to: .path(path))
+        } catch {
+            if error.errno != .noSuchFileOrDirectory && error.errno != .connectionRefused { throw error }
+            throw CommandFailure(
+                "process \(processID) can't be looked at: it is no Rondo program of yours, has ended, or runs with "
+                    + "RONDO_INSPECT=off (`rondo ps` without a number lists those that can)")
+        }
+    }
+
+    init(_ answer: [UInt8]) throws {
+        self = try JSONDecoder().decode(InspectedProgram.self, from: Data(answer))
+    }
+}
