@@ -1,5 +1,7 @@
 // How jobs and messages come to a loop: from the runtime, on its own thread or on another, now or after a while.
 
+import Glibc
+
 extension EventLoop {
     /// From any thread: the runtime wants `job` to run.
     @inline(__always)
