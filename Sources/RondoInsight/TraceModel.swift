@@ -117,8 +117,10 @@ package struct TraceModel: Sendable {
     /// Nanoseconds since 1970 of the time 0.
     package var epoch: UInt64
 
-    /// - Parameter seconds: how much of the trace's end is looked at; nil for all.
-    package init(_ trace: TraceFile, lastSeconds seconds: Double? = nil) {
+    /// - Parameters:
+    ///   - seconds: how much of the trace's end is looked at; nil for all.
+    ///   - names: what tasks without a name are called, by their numbers.
+    package init(_ trace: TraceFile, lastSeconds seconds: Double? = nil, names: [UInt32: String] = [:]) {
         program = trace.program
         process = trace.process
         loops = trace.rings.map { ring in
@@ -140,6 +142,9 @@ package struct TraceModel: Sendable {
         var builder = ModelBuilder(model: self, known: trace.rings.flatMap(\.tasks))
         for event in events { builder.add(event) }
         self = builder.finished()
+        for place in tasks.indices where tasks[place].name.isEmpty {
+            tasks[place].name = names[tasks[place].number] ?? ""
+        }
     }
 }
 

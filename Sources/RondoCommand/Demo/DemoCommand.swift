@@ -1,5 +1,6 @@
 import ArgumentParser
 import Rondo
+import RondoInsight
 
 /// `rondo demo`: what may be set, and whether it makes sense.
 struct DemoCommand: ParsableCommand {
@@ -62,6 +63,12 @@ struct DemoCommand: ParsableCommand {
         help: ArgumentHelp("To see failures: the origin dies after this many answers.", valueName: "count"))
     var breakOriginAfter: Int?
 
+    @Option(
+        help: ArgumentHelp(
+            "Write a page that shows every task of the run with all orders at once, and why it waited.",
+            valueName: "path"))
+    var html: String?
+
     @Flag(help: "Print one JSON object instead of the report.")
     var json = false
 
@@ -82,6 +89,7 @@ struct DemoCommand: ParsableCommand {
             throw ValidationError("--break-origin-after \(count): use 0 or more.")
         }
         if let database, database.isEmpty { throw ValidationError("--database: the path is empty.") }
+        if let html, html.isEmpty { throw ValidationError("--html: the path is empty.") }
         if let folder, folder.isEmpty { throw ValidationError("--folder: the path is empty.") }
     }
 
@@ -90,6 +98,9 @@ struct DemoCommand: ParsableCommand {
         Command.runOnLoop {
             let result = try await DemoRun(command).run()
             Terminal.output.write(command.json ? result.json : result.text(for: .output))
+            if let path = command.html, let trace = result.trace {
+                try write(TracePage.html(TraceModel(trace, names: Recording.names(in: trace))), to: path)
+            }
             let complaints = result.complaints
             if !complaints.isEmpty { Terminal.errors.write(complaints) }
             return result.isGood ? 0 : 1

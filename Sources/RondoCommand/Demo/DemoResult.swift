@@ -1,4 +1,5 @@
 import Rondo
+import RondoInsight
 
 /// What the demo has found out.
 struct DemoResult: Sendable {
@@ -16,6 +17,8 @@ struct DemoResult: Sendable {
     /// How many orders could be open together.
     var ordersAtOnce = 0
     var recording = Recording()
+    /// All that happened on the loop during the concurrent run.
+    var trace: TraceFile?
     var loopThreads = 0
     /// Of the concurrent run.
     var turns = 0

@@ -68,6 +68,7 @@ struct DemoRun {
         for server in servers { await server.value }
         result.loopThreads = threads.count
         result.recording = Recording(recorded?.rings.first)
+        result.trace = recorded
         return result
     }
 
@@ -135,7 +136,7 @@ struct DemoRun {
                     run.outcomes.append(outcome)
                     progress.advance()
                 }
-                group.addTask { await customer.place(order) }
+                group.addTask(name: "customer \(order.number)") { await customer.place(order) }
                 if index % Self.crowd == Self.crowd - 1 { await EventLoop.yield() }
             }
             for await outcome in group {

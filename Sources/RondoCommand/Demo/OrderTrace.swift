@@ -77,6 +77,17 @@ struct Recording: Sendable {
 }
 
 extension Recording {
+    /// What the front's tasks are called: by the orders that they serve.
+    static func names(in trace: TraceFile) -> [UInt32: String] {
+        var names: [UInt32: String] = [:]
+        for event in trace.rings.flatMap(\.events) where event.kind == .mark {
+            if case .waits(_, let order) = Mark(detail: event.operation), order > 0 {
+                names[event.task] = "order \(order)"
+            }
+        }
+        return names
+    }
+
     /// An order's task while the events are read.
     private struct Open {
         var lane: Lane
