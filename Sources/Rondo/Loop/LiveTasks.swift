@@ -55,14 +55,9 @@ package final class LiveTasks: @unchecked Sendable {
 
     // MARK: Noting
 
-    /// A job has become ready. On the loop's thread.
-    @inline(__always)
-    func note(_ job: JobReference) {
-        if job.firstWord != watched { noteNew(job) }
-    }
-
+    /// A job has become ready that is not noted. On the loop's thread.
     @inline(never)
-    private func noteNew(_ job: JobReference) {
+    func note(_ job: JobReference) {
         guard job.firstWord == plain, job.isTask, !job.isAsyncLet, let index = takeSlot() else { return }
         // SAFETY: a slot that was just taken; the task is alive, as it is about to run.
         unsafe slot(index).initialize(

@@ -87,7 +87,7 @@ struct TaskTree {
     func text(for terminal: Terminal) -> String {
         let width = max(60, min(terminal.width, 200))
         var lines = head(terminal)
-        lines.append(terminal.paint("     ID  STATE       FOR  TASK".padded(48) + "WAITS FOR", .faint))
+        lines.append(terminal.paint("     ID  STATE       FOR  TASK".left(48) + "WAITS FOR", .faint))
         for (index, task) in roots.enumerated() {
             add(task, branch: "", rest: "", isLast: index == roots.count - 1, width, terminal, to: &lines)
         }
@@ -125,14 +125,14 @@ struct TaskTree {
     ) {
         let place = task.stack?.first { $0.isUsers } ?? task.stack?.last
         let name = task.name ?? place?.function ?? task.kind
-        let left = String(task.id).right(7) + "  " + task.state.padded(8) + task.age.right(7) + "  "
-        let title = (branch + name).cut(max(20, 48 - left.count)).padded(max(20, 48 - left.count))
+        let left = String(task.id).right(7) + "  " + task.state.left(8) + task.age.right(7) + "  "
+        let title = (branch + name).cut(max(20, 48 - left.count)).left(max(20, 48 - left.count))
         let waits = task.waits.cut(max(10, width - left.count - title.count - 1))
         lines.append(left + title + " " + terminal.paint(waits, .faint))
         if showsStacks {
             let indent = String(repeating: " ", count: left.count) + rest
             for place in (task.stack ?? []).filter(\.isWorthShowing) {
-                lines.append(terminal.paint((indent + "  " + place.text).cut(width), .faint))
+                lines.append(terminal.paint(indent + "  " + place.text(width - indent.count - 2), .faint))
             }
         }
         let below = children[task.id] ?? []
@@ -192,16 +192,15 @@ extension InspectedProgram.Place {
     /// Whether it is a function that somebody wrote, and none that the compiler or the runtime put in between.
     var isWorthShowing: Bool { file != nil && line ?? 0 > 0 }
 
-    var text: String {
-        guard let file, let line, line > 0 else { return function }
-        return "\(function)  \(file.split(separator: "/").last ?? ""):\(line)"
+    /// Function and line in at most `width` columns: a long name gives way to its place.
+    func text(_ width: Int) -> String {
+        guard let file, let line, line > 0 else { return function.cut(width) }
+        let place = "  \(file.split(separator: "/").last ?? ""):\(line)"
+        return (function.cut(max(12, width - place.count)) + place).cut(width)
     }
 }
 
 extension String {
-    /// At least so many columns, filled up with spaces.
-    fileprivate func padded(_ width: Int) -> String { left(width) }
-
     /// At most so many columns.
-    fileprivate func cut(_ width: Int) -> String { count <= width ? self : prefix(max(0, width - 1)) + "…" }
+    func cut(_ width: Int) -> String { count <= width ? self : prefix(max(0, width - 1)) + "…" }
 }
