@@ -99,3 +99,15 @@ struct InspectedProgram: Decodable {
         self = try JSONDecoder().decode(InspectedProgram.self, from: Data(answer))
     }
 }
+
+extension InspectedProgram {
+    /// What is to be said of tasks that wait for longer than `seconds` at a continuation that nothing known resumes.
+    func lostTasks(after seconds: Double) -> [String] {
+        tasks.filter { $0.isWakerUnknown && $0.since >= seconds * 1000 }.map { task in
+            let name = task.name.map { " \"\($0)\"" } ?? ""
+            let place = task.stack?.first(where: \.isUsers)?.text(200) ?? ""
+            return "task \(task.id)\(name) has waited for \(task.age) at a continuation that no operation, timer or "
+                + "task is known to resume, in \(place): see that every way out of there resumes it"
+        }
+    }
+}

@@ -20,19 +20,24 @@ struct PsCommand: ParsableCommand {
     @Flag(help: "Print the program's answer as it came: one JSON object.")
     var json = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Report tasks that wait so long at a continuation of the program's own.", valueName: "seconds"))
+    var lostAfter = 10.0
+
     @Flag(help: "Print each task's stack of async calls, too.")
     var stacks = false
 
     func run() throws {
         guard let processID else { return list() }
-        let (json, stacks) = (json, stacks)
+        let (json, stacks, lostAfter) = (json, stacks, lostAfter)
         Command.runOnLoop {
             let answer = try await InspectedProgram.ask(processID)
             if json {
                 Terminal.output.write(String(decoding: answer, as: UTF8.self))
             } else {
-                let program = try InspectedProgram(answer)
-                Terminal.output.write(TaskTree(program, showsStacks: stacks).text(for: .output))
+                let tree = TaskTree(try InspectedProgram(answer), showsStacks: stacks, lostAfter: lostAfter)
+                Terminal.output.write(tree.text(for: .output))
             }
             return 0
         }
@@ -68,12 +73,14 @@ struct PsCommand: ParsableCommand {
 struct TaskTree {
     private let program: InspectedProgram
     private let showsStacks: Bool
+    private let findings: [String]
     private var children: [UInt64: [InspectedProgram.Task]] = [:]
     private var roots: [InspectedProgram.Task] = []
 
-    init(_ program: InspectedProgram, showsStacks: Bool) {
+    init(_ program: InspectedProgram, showsStacks: Bool, lostAfter: Double) {
         self.program = program
         self.showsStacks = showsStacks
+        findings = program.findings.map(\.text) + program.lostTasks(after: lostAfter)
         let ids = Set(program.tasks.map(\.id))
         for task in program.tasks.sorted(by: { $0.id < $1.id }) {
             if let parent = task.parent, ids.contains(parent), parent < task.id {
@@ -91,10 +98,10 @@ struct TaskTree {
         for (index, task) in roots.enumerated() {
             add(task, branch: "", rest: "", isLast: index == roots.count - 1, width, terminal, to: &lines)
         }
-        if !program.findings.isEmpty { lines += ["", terminal.paint("Findings", .bold)] }
+        if !findings.isEmpty { lines += ["", terminal.paint("Findings", .bold)] }
         if program.droppedFindings > 0 { lines.append("\(program.droppedFindings.grouped) older ones are not kept") }
-        for finding in program.findings {
-            lines += finding.text.wrapped(width - 2).enumerated().map { ($0.offset == 0 ? "• " : "  ") + $0.element }
+        for finding in findings {
+            lines += finding.wrapped(width - 2).enumerated().map { ($0.offset == 0 ? "• " : "  ") + $0.element }
         }
         return lines.joined(separator: "\n") + "\n"
     }
@@ -162,11 +169,15 @@ extension InspectedProgram.Task {
         }
     }
 
-    /// The function that the program's own code has called and waits for.
+    /// The function that the program's own code has called and waits for; nil if that only made a continuation.
     private var calledByUser: String? {
-        let places = (stack ?? []).filter(\.isWorthShowing)
-        guard let user = places.firstIndex(where: \.isUsers), user > 0 else { return nil }
-        return places[user - 1].function
+        let callees = (stack ?? []).prefix { !$0.isUsers }
+        return callees.count == stack?.count ? nil : callees.last { !$0.isMachinery }?.function
+    }
+
+    /// Whether it waits at a continuation of the program's own: nothing is known that would resume it.
+    var isWakerUnknown: Bool {
+        waitingOn?.kind == "continuation" && calledByUser == nil && stack?.contains(where: \.isUsers) == true
     }
 
     /// How long it has been in its state.
@@ -187,6 +198,15 @@ extension InspectedProgram.Place {
     var isUsers: Bool {
         guard let file, line ?? 0 > 0 else { return false }
         return !file.contains("/Sources/Rondo/") && !file.contains("/swift/stdlib/")
+    }
+
+    /// Whether it only stands between two functions: the runtime's, the compiler's, and what makes continuations.
+    var isMachinery: Bool {
+        let noise = [
+            "partial apply", "closure #", "thunk for", "completeTask", "task_wait", "_asyncLet_", "with", "merged ",
+        ]
+        let name = function.hasPrefix("specialized ") ? function.dropFirst(12) : function[...]
+        return noise.contains { name.hasPrefix($0) } && !name.hasPrefix("withT") || name.hasPrefix("0x")
     }
 
     /// Whether it is a function that somebody wrote, and none that the compiler or the runtime put in between.
