@@ -40,6 +40,8 @@ package final class LiveTasks: @unchecked Sendable {
     private let returned = Atomic<UInt32>(LiveTasks.none)
     /// Its place in the registry.
     private let number: UInt32
+    /// Tasks that are alive, as far as their end has been heard of.
+    package private(set) var count = 0
     /// Tasks that found no room.
     package private(set) var missed = 0
 
@@ -64,6 +66,7 @@ package final class LiveTasks: @unchecked Sendable {
             to: Slot(
                 task: job.bits, entry: rondo_task_entry(job.bits), creator: currentTaskReference()?.taskID ?? 0,
                 nextFree: Self.none))
+        count += 1
         job.liveNote = number << 24 | index
         job.firstWord = watched
     }
@@ -123,6 +126,7 @@ package final class LiveTasks: @unchecked Sendable {
     private func freeSlot(_ index: UInt32) {
         // SAFETY: a slot that is nobody's.
         let slot = unsafe slot(index)
+        count -= 1
         unsafe slot.pointee.task = 0
         unsafe slot.pointee.nextFree = free
         free = index

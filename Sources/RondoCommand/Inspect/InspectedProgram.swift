@@ -12,7 +12,7 @@ struct InspectedProgram: Decodable {
         var driver: String
         var driverReason: String
         var answers: Bool
-        var turns, jobs, operations, systemCalls, readyJobs, timers, pendingOperations, offloaded, missedTasks: Int?
+        var turns, jobs, operations, systemCalls, readyJobs, timers, pendingOperations, offloaded, tasksNotShown: Int?
         /// Milliseconds.
         var busy, lagMedian, lagP99, lagMax: Double?
     }
@@ -86,13 +86,13 @@ struct InspectedProgram: Decodable {
     private static func connect(to processID: Int32) async throws -> UnixStream {
         let path = FilePath(InspectorPlace.socket(of: processID))
         do throws(IOError) {
-            return try await UnixStream.connect(to: .path(path))
+            if InspectorPlace.isOwn { return try await UnixStream.connect(to: .path(path)) }
         } catch {
             if error.errno != .noSuchFileOrDirectory && error.errno != .connectionRefused { throw error }
-            throw CommandFailure(
-                "process \(processID) can't be looked at: it is no Rondo program of yours, has ended, or runs with "
-                    + "RONDO_INSPECT=off (`rondo ps` without a number lists those that can)")
         }
+        throw CommandFailure(
+            "process \(processID) can't be looked at: it is no Rondo program of yours, has ended, or runs with "
+                + "RONDO_INSPECT=off (`rondo ps` without a number lists those that can)")
     }
 
     init(_ answer: [UInt8]) throws {

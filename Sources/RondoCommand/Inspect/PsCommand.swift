@@ -120,8 +120,8 @@ struct TaskTree {
             lines.append("loop \(loop.number) does not answer: it has been running one job for over 2 s")
         }
         for loop in program.loops {
-            guard let missed = loop.missedTasks, missed > 0 else { continue }
-            lines.append("\(missed.grouped) more tasks of loop \(loop.number) are not known")
+            guard let missed = loop.tasksNotShown, missed > 0 else { continue }
+            lines.append("\(missed.grouped) more tasks of loop \(loop.number) are not shown")
         }
         return lines + [""]
     }
