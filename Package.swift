@@ -49,6 +49,7 @@ let package = Package(
                 "CRondo", "CRondoInsight", "Rondo",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
+            resources: [.embedInCode("Page")],
             swiftSettings: settings),
         .target(
             name: "RondoMetrics",
@@ -115,11 +116,13 @@ let package = Package(
             ],
             path: "Tests/InspectProbe", swiftSettings: settings),
         .executableTarget(
+            name: "TraceProbe", dependencies: ["Rondo"], path: "Tests/TraceProbe", swiftSettings: settings),
+        .executableTarget(
             name: "ShutdownProbe", dependencies: ["Rondo"], path: "Tests/ShutdownProbe", swiftSettings: settings),
         .testTarget(
             name: "RondoInsightTests",
             dependencies: [
-                "InspectProbe", "Rondo", "RondoCommand", "RondoInsight",
+                "CRondo", "InspectProbe", "Rondo", "RondoCommand", "RondoInsight", "RondoTesting", "TraceProbe",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),

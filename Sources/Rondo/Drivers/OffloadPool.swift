@@ -19,6 +19,9 @@ package final class OffloadWork: @unchecked Sendable {
     /// What the call answered: not negative, or a negated errno.
     package private(set) var result: Int32 = 0
     private let call: () -> Int32
+    /// Whether somebody wants to know when it ran, and when that was, in ticks of the processor.
+    fileprivate(set) var isTimed = false
+    private(set) var times: (start: UInt64, end: UInt64)?
     private let state = Atomic(State.queued)
     /// The next work in a queue (the pool's, later the inbox's). Owned by whoever holds this work.
     package var next: Unmanaged<OffloadWork>?
@@ -29,7 +32,13 @@ package final class OffloadWork: @unchecked Sendable {
     /// Runs the call, unless it was cancelled before.
     package func run() {
         guard exchange(.queued, for: .running) else { return }
-        result = call()
+        if isTimed {
+            let start = rondo_ticks()
+            result = call()
+            times = (start, rondo_ticks())
+        } else {
+            result = call()
+        }
         state.store(.done, ordering: .releasing)
     }
 
@@ -67,6 +76,8 @@ package final class OffloadPool: @unchecked Sendable {
     private let unfinished = Atomic<Int>(0)
     private let stopping = Atomic<Bool>(false)
     private var threads: [NativeThread] = []
+    /// Whether calls note when they ran.
+    var isTimed = false
     /// Sends finished work back to the loop; mostly called on a worker's thread, where only the inbox may be touched.
     /// Set once, before the first `submit`: a thread's start publishes it to the thread.
     package var deliver: (@Sendable (OffloadWork) -> Void)?
@@ -80,6 +91,7 @@ package final class OffloadPool: @unchecked Sendable {
 
     /// Hands work to the pool. On the loop's thread.
     package func submit(_ work: OffloadWork) {
+        work.isTimed = isTimed
         let busy = unfinished.add(1, ordering: .relaxed).newValue
         if threads.count < threadLimit, busy > threads.count { startThread() }
         let node = unsafe Unmanaged.passRetained(work)

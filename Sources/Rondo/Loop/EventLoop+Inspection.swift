@@ -30,7 +30,7 @@ extension EventLoop {
     ///
     /// - Parameter note: the task's word for it (`JobReference.timerNote`).
     package func sleepLeft(of task: UInt, note: UInt64) -> UInt64? {
-        let note = TimerNote(rawValue: note)
+        let note = TimerNote(rawValue: note & ~JobReference.seenBit)
         guard note != .none, Int(note.loop) == number, let job = JobReference(bits: task),
             let deadline = timers.deadline(of: note.timer, generation: note.generation, sleeper: job)
         else { return nil }

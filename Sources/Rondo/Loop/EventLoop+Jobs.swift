@@ -1,5 +1,7 @@
 // How jobs and messages come to a loop: from the runtime, on its own thread or on another, now or after a while.
 
+import Glibc
+
 extension EventLoop {
     /// From any thread: the runtime wants `job` to run.
     @inline(__always)
@@ -37,6 +39,7 @@ extension EventLoop {
         let now = driver.now
         let deadline = delay < 0 ? now &- min(now, delay.magnitude) : now &+ UInt64(delay)
         let timer = timers.add(deadline: min(deadline, .max - 1), target: .job(job), sleeper: sleeper)
+        if let eventRing, let sleeper { eventRing.sleeps(sleeper, nanoseconds: deadline &- min(now, deadline)) }
         sleeper?.timerNote = TimerNote(timer: timer, generation: timers.generation(of: timer), loop: number)
     }
 
@@ -57,8 +60,15 @@ extension EventLoop {
             if reference.firstWord != notedWord { liveTasks?.note(reference) }
             if reference.isTask { reference.lastSeen = coarseTime }
         }
-        if eventRing != nil { eventRing?.record(.ready, job: reference.bits, time: driver.now) }
+        if eventRing != nil { noteReady(reference) }
         scheduler.push(job)
+    }
+
+    /// Notes that a job is ready, and its task if it is new.
+    func noteReady(_ job: JobReference) {
+        let isSeen = job.isSeen
+        if !isSeen { job.setSeen() }
+        eventRing?.becomesReady(job, isSeen: isSeen)
     }
 
     /// A task that sleeps became ready before its time: it was cancelled. Its wake-up job runs in this turn, finds
@@ -92,13 +102,37 @@ extension EventLoop {
         return outcome != .closed
     }
 
+    /// Asks for an early end of an operation. On the loop's thread; ids of what is over are ignored.
+    func cancel(_ id: OperationID) {
+        switch pending.cancel(id) {
+        case .none: break
+        case .askDriver: if !hasEnded(id) { driver.cancel(id) }
+        case .takeBack(let work):
+            // SAFETY: the waiting task owns the work until the completion.
+            let taken = unsafe work._withUnsafeGuaranteedRef { $0.cancelIfQueued() }
+            if taken { pending.finish(Completion(operation: id, result: -ECANCELED)) }
+        }
+    }
+
     func receive(_ message: InboxMessage) {
         switch message.content {
         case .offloaded(let work):
+            if let eventRing { return finishObserved(work, eventRing) }
             pending.finish(Completion(operation: work.operation, result: work.result))
         case .cancel(let id): cancel(id)
         case .release(let slice): release(slice)
         case .perform(let body): body()
         }
+    }
+
+    /// A call has come back from the offload pool: notes that as other completions are, and when it ran.
+    private func finishObserved(_ work: OffloadWork, _ ring: EventRing) {
+        let completion = Completion(operation: work.operation, result: work.result)
+        if let times = work.times { ring.offloadRan(work.operation, from: times.start, to: times.end) }
+        let (kind, descriptor) = pending.description(of: work.operation)
+        ring.arrives(completion, kind, descriptor: descriptor)
+        pending.finish(completion)
+        eventRing?.hasArrived()
+        eventRing?.setCause(.readyFromOutside)
     }
 }

@@ -82,6 +82,7 @@ extension EventLoop {
         sharedTaskFace.withLock { $0 = nil }
         faces = nil
         rondo_set_current_loop(nil)
+        recording = nil
         while let job = scheduler.pop() ?? movable?.take() { afterLife.enqueue(job, of: self) }
         group = nil
         if let liveTasks { LiveTasks.giveBack(liveTasks) }

@@ -24,6 +24,7 @@ extension EventLoop {
     ) throws -> Value {
         let loop = try EventLoop(configuration: configuration)
         loop.enterThread()
+        loop.recording = FlightRecorder.memory(for: configuration, loops: 1, isProgram: false)
         let outcome = Outcome<Value>()
         Task(executorPreference: loop.taskFace) {
             do { outcome.result = .success(try await body()) } catch { outcome.result = .failure(error) }

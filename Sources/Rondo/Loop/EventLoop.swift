@@ -90,13 +90,10 @@ public final class EventLoop: @unchecked Sendable {
     /// Whether the runtime's layout of jobs has been looked at.
     var isLayoutVerified = false
 
-    /// Where events are noted, if anybody looks.
-    package var events: EventRing? {
-        get { eventRing }
-        set { eventRing = newValue }
-    }
-    // Not open to other modules, so that the compiler can prove its accesses exclusive and leave the checks out.
+    /// Where events are noted, if anybody looks: see `recording`.
     var eventRing: EventRing?
+    /// Whose memory that is.
+    var eventMemory: EventMemory?
 
     /// The loops that it shares tasks with, if there are any; they outlive this one's last turn.
     @inline(__always)
@@ -174,6 +171,7 @@ public final class EventLoop: @unchecked Sendable {
     /// One pass: this is the event loop.
     @inline(__always)
     func turn() {
+        if eventRing != nil { return observedTurn() }
         collect()
         fire()
         run()
@@ -203,7 +201,9 @@ public final class EventLoop: @unchecked Sendable {
         timers.advance(to: turnStart, limit: Self.timersPerTurn) { target in
             switch target {
             case .job(let job): LoopExecutor.runWakeUp(job)
-            case .callback(let callback): callback.fire()
+            case .callback(let callback):
+                eventRing?.timerFires()
+                callback.fire()
             }
         }
     }
@@ -211,7 +211,7 @@ public final class EventLoop: @unchecked Sendable {
     /// Runs ready jobs until none is left or the batch budget is used up.
     @inline(__always)
     private func run() {
-        if eventRing == nil { runBatch() } else { runObserved() }
+        runBatch()
         if !endedSleeps.isEmpty { runEndedSleeps() }
     }
 
@@ -295,7 +295,10 @@ public final class EventLoop: @unchecked Sendable {
 
     /// Resumes whoever waited for what has completed.
     @inline(__always)
-    private func complete() {
+    private func complete() { complete { pending.finish($0) } }
+
+    @inline(__always)
+    private func complete(_ pass: (Completion) -> Void) {
         var count: Int
         repeat {
             count = 0
@@ -309,7 +312,7 @@ public final class EventLoop: @unchecked Sendable {
                 // While this one is passed on, the memory of those behind it comes in.
                 if index &+ 6 < count { pending.prefetchSink(of: unsafe arrived[index &+ 6].operation) }
                 if index &+ 3 < count { pending.prefetchWaiter(of: unsafe arrived[index &+ 3].operation) }
-                pending.finish(unsafe arrived[index])
+                pass(unsafe arrived[index])
             }
         } while count == Self.arrivedCapacity
     }
@@ -327,19 +330,46 @@ public final class EventLoop: @unchecked Sendable {
         shareBacklog(group)
     }
 
-    /// `run()` with an eye on each job.
+    // MARK: The turn, recorded
+
+    /// `turn()` for a loop that notes what happens: the same phases. The ring may change or go whenever a job runs.
+    @inline(never)
+    private func observedTurn() {
+        eventRing?.setCause(.readyFromOutside)
+        collect()
+        eventRing?.setCause(.readyByTimer)
+        fire()
+        eventRing?.setCause(.ready)
+        runObserved()
+        if !endedSleeps.isEmpty { runEndedSleeps() }
+        eventRing?.turnWaits(readyJobs: scheduler.count)
+        submitAndWait()
+        eventRing?.turnBegins(at: turnStart)
+        complete { completion in
+            let (kind, descriptor) = pending.description(of: completion.operation)
+            eventRing?.arrives(completion, kind, descriptor: descriptor)
+            pending.finish(completion)
+            eventRing?.hasArrived()
+        }
+        account()
+    }
+
     private func runObserved() {
-        let executor = unsafe taskFace.asUnownedTaskExecutor()
+        let ownExecutor = unsafe taskFace.asUnownedTaskExecutor()
+        let executor = unsafe group?.asUnownedTaskExecutor() ?? ownExecutor
+        let isAlone = group == nil
         var left = configuration.batchJobs
-        while left > 0, let job = scheduler.pop() {
+        while left > 0, let job = isAlone ? scheduler.pop() : nextOfGroup(left) {
             beginJob(job)
-            let bits = JobReference(job).bits
-            eventRing?.record(.started, job: bits, time: driver.now)
-            unsafe job.runSynchronously(on: executor)
-            eventRing?.record(.stopped, job: bits, time: driver.now)
-            if unsafe yielded != nil { resumeYielded() }
+            eventRing?.starts(JobReference(job), readyJobs: scheduler.count)
+            unsafe job.runSynchronously(on: isAlone || JobReference(job).isPinned ? ownExecutor : executor)
+            if unsafe yielded != nil {
+                eventRing?.setCause(.readyByYield)
+                resumeYielded()
+                eventRing?.setCause(.ready)
+            }
             left &-= 1
-            if driver.now &- turnStart > batchNanoseconds { break }
+            if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
         }
         endBatch(UInt64(configuration.batchJobs &- left))
     }
@@ -398,10 +428,7 @@ public final class EventLoop: @unchecked Sendable {
             unsafe continuation.resume(returning: -ECANCELED)
             return
         }
-        if let eventRing, let task = currentTaskReference() {
-            unsafe eventRing.record(
-                .operationBegan, job: task.bits, detail: UInt32(operation.kind.rawValue), time: driver.now)
-        }
+        if eventRing != nil { unsafe noteSubmission(operation, as: id) }
         unsafe driver.submit(operation, as: id)
     }
 
@@ -409,25 +436,14 @@ public final class EventLoop: @unchecked Sendable {
     func start(_ operation: Operation, sink: CompletionSink) -> OperationID {
         let id = pending.reserve(unsafe operation.kind)
         pending.attach(id, sink: sink)
+        if eventRing != nil { unsafe noteSubmission(operation, as: id) }
         unsafe driver.submit(operation, as: id)
         if isShuttingDown { cancel(id) }
         return id
     }
 
-    /// Asks for an early end of an operation. On the loop's thread; ids of what is over are ignored.
-    func cancel(_ id: OperationID) {
-        switch pending.cancel(id) {
-        case .none: break
-        case .askDriver: if !hasEnded(id) { driver.cancel(id) }
-        case .takeBack(let work):
-            // SAFETY: the waiting task owns the work until the completion.
-            let taken = unsafe work._withUnsafeGuaranteedRef { $0.cancelIfQueued() }
-            if taken { pending.finish(Completion(operation: id, result: -ECANCELED)) }
-        }
-    }
-
     /// Whether the last completion of an operation has arrived, though nobody was told yet.
-    private func hasEnded(_ id: OperationID) -> Bool {
+    func hasEnded(_ id: OperationID) -> Bool {
         // SAFETY: the range is within what `complete` has written.
         arrivedRange.contains { index in unsafe arrived[index].operation == id && !arrived[index].more }
     }

@@ -10,7 +10,7 @@ import CRondo
 /// A job by its address. The loop links ready jobs through the first of the executor's words, which is the loop's from
 /// `enqueue` until the job runs, and notes a sleeping task's timer in the reserved word.
 @safe
-struct JobReference {
+package struct JobReference {
     private let address: UnsafeMutableRawPointer
 
     @inline(__always)
@@ -65,13 +65,27 @@ struct JobReference {
     }
 
     /// The timer that the job's task sleeps on. It may be a left-over of anything: the timer must confirm that it is
-    /// this task's.
+    /// this task's, and any value of the note does no harm.
     @inline(__always)
     var timerNote: TimerNote {
-        // SAFETY: every job is 64 bytes at least, and any value of the note does no harm.
-        get { unsafe TimerNote(rawValue: address.load(fromByteOffset: Self.reservedWord, as: UInt64.self)) }
+        get { TimerNote(rawValue: reserved & ~Self.seenBit) }
+        nonmutating set { reserved = newValue.rawValue | reserved & Self.seenBit }
+    }
+
+    /// Whether the event ring has noted the task: the reserved word's highest bit, which no timer's note uses.
+    @inline(__always)
+    var isSeen: Bool { reserved & Self.seenBit != 0 }
+
+    func setSeen() { reserved |= Self.seenBit }
+
+    static let seenBit: UInt64 = 1 << 63
+
+    @inline(__always)
+    private var reserved: UInt64 {
+        // SAFETY: every job is 64 bytes at least.
+        get { unsafe address.load(fromByteOffset: Self.reservedWord, as: UInt64.self) }
         nonmutating set {
-            unsafe address.storeBytes(of: newValue.rawValue, toByteOffset: Self.reservedWord, as: UInt64.self)
+            unsafe address.storeBytes(of: newValue, toByteOffset: Self.reservedWord, as: UInt64.self)
         }
     }
 
@@ -98,6 +112,19 @@ struct JobReference {
         return unsafe context > bits && context &- bits < UInt(rondo_allocation_size(address))
     }
 
+    /// Names the job's task in events: the low half of the task's id. A job of another kind (an actor's queue) is named
+    /// by its address, with the highest bit set.
+    @inline(__always)
+    var taskNumber: UInt32 {
+        // SAFETY: whoever has an event ring has verified the layout of tasks; every job has these words.
+        let flagsAndID = unsafe address.load(fromByteOffset: Self.flagsWord, as: UInt64.self)
+        if UInt32(truncatingIfNeeded: flagsAndID) & Self.kindMask == 0 { return UInt32(flagsAndID >> 32) }
+        return UInt32(truncatingIfNeeded: bits >> 4) | Self.isNoTask
+    }
+
+    /// Set in the numbers of jobs that are not tasks'.
+    package static let isNoTask: UInt32 = 1 << 31
+
     /// Whether it is a task's job, and not, say, an actor's.
     @inline(__always)
     var isTask: Bool { flags & Self.kindMask == 0 }
@@ -111,10 +138,56 @@ struct JobReference {
         unsafe address.load(fromByteOffset: Self.flagsWord, as: UInt32.self)
     }
 
-    private static let flagsWord = 32
+    static let flagsWord = 32
     /// The kind of job; 0 is a task.
-    private static let kindMask: UInt32 = 0xff
+    static let kindMask: UInt32 = 0xff
     private static let asyncLet: UInt32 = 1 << 28
+}
+
+/// Who a task is, to be asked of a task that has not run yet: only then nobody else writes into its records.
+@unsafe
+struct TaskIdentity {
+    var priority: UInt8
+    /// The number of the task that waits for this one to end, if it is a child.
+    var parent: UInt32?
+    /// What it was named, as a C string that lives as long as the task.
+    var name: UnsafePointer<CChar>?
+}
+
+extension JobReference {
+    /// Who the job's task is; nil for a job of another kind.
+    var identity: TaskIdentity? {
+        // SAFETY: whoever has an event ring has verified the layout of tasks; a child's parent outlives it; the records
+        // of a task that has not run are complete and change no more.
+        let flags = word(Self.flagsWord, as: UInt32.self)
+        guard flags & Self.kindMask == 0 else { return nil }
+        var identity = unsafe TaskIdentity(priority: UInt8(truncatingIfNeeded: flags >> 8), parent: nil, name: nil)
+        if flags & Self.isChild != 0, let parent = JobReference(bits: word(Self.parentWord, as: UInt.self)) {
+            unsafe identity.parent = parent.taskNumber
+        }
+        guard flags & Self.hasName != 0 else { return unsafe identity }
+        var record = unsafe UnsafeRawPointer(bitPattern: word(Self.recordsWord, as: UInt.self))
+        for _ in 0..<8 {
+            guard let current = unsafe record else { break }
+            if unsafe current.load(as: UInt8.self) == Self.nameRecord {
+                unsafe identity.name = current.load(fromByteOffset: 16, as: UnsafePointer<CChar>?.self)
+                break
+            }
+            unsafe record = current.load(fromByteOffset: 8, as: UnsafeRawPointer?.self)
+        }
+        return unsafe identity
+    }
+
+    private func word<Word: BitwiseCopyable>(_ offset: Int, as: Word.Type) -> Word {
+        // SAFETY: the caller knows that the job is a task, and what stands there.
+        unsafe UnsafeRawPointer(bitPattern: bits)!.load(fromByteOffset: offset, as: Word.self)
+    }
+
+    private static let isChild: UInt32 = 1 << 24
+    private static let hasName: UInt32 = 1 << 30
+    private static let recordsWord = 104
+    private static let parentWord = 208
+    private static let nameRecord: UInt8 = 6
 }
 
 // What those who look at tasks keep in them: see LiveTasks.
@@ -164,7 +237,8 @@ struct TimerNote: RawRepresentable, Equatable, Sendable {
 
     @inline(__always)
     init(timer: UInt32, generation: UInt16, loop: Int) {
-        rawValue = UInt64(timer &+ 1) | UInt64(generation) << 32 | UInt64(UInt16(truncatingIfNeeded: loop)) << 48
+        rawValue =
+            UInt64(timer &+ 1) | UInt64(generation) << 32 | UInt64(UInt16(truncatingIfNeeded: loop) & 0x7fff) << 48
     }
 
     @inline(__always)
@@ -178,11 +252,8 @@ struct TimerNote: RawRepresentable, Equatable, Sendable {
 /// The task that runs on this thread now, as a job; nil outside of tasks.
 @inline(__always)
 func currentTaskReference() -> JobReference? {
-    unsafe withUnsafeCurrentTask { task in
-        guard let task = unsafe task else { return nil }
-        // SAFETY: an UnsafeCurrentTask is one pointer to the task, and a task begins with its job.
-        return unsafe JobReference(bits: unsafeBitCast(task, to: UInt.self))
-    }
+    // A task begins with its job. (`withUnsafeCurrentTask` is generic and not inlined: a hundred times as dear.)
+    JobReference(bits: rondo_current_task())
 }
 
 /// Starts to load what resuming a continuation will touch of its task.

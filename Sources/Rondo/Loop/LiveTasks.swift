@@ -193,7 +193,9 @@ package final class LiveTasks: @unchecked Sendable {
         let note = job.liveNote
         // SAFETY: noted tasks name a list that is there.
         unsafe lists[Int(note >> 24)]!._withUnsafeGuaranteedRef { list in
-            list.end(note & 0xff_ffff, onOwnThread: EventLoop.current?.liveTasks === list)
+            let loop = EventLoop.current
+            loop?.eventRing?.ends(taskNumber: job.taskNumber)
+            list.end(note & 0xff_ffff, onOwnThread: loop?.liveTasks === list)
         }
     }
 }

@@ -19,6 +19,10 @@ public struct LoopConfiguration: Sendable {
     public var hogTime: Duration = .milliseconds(50)
     /// The most threads for `offload { }`.
     public var offloadThreads = max(4, Int(rondo_processor_count()) * 2)
+    /// Whether what happens on the loop is recorded in a file of fixed size, for `rondo trace`.
+    public var recorder: RecorderSetting = .automatic
+    /// How much memory the record of each loop takes; all loops of a program take 64 MB at most, unless this is more.
+    public var recorderMegabytes = 4
     /// Where the loop reports what it decides.
     public var logger: Logger
 

@@ -117,7 +117,10 @@ extension EventLoop {
     }
 
     private func offer(_ job: UnownedJob, _ group: LoopGroup) -> Bool {
-        guard let movable, !isShuttingDown, movable.push(job) else { return false }
+        guard let movable, !isShuttingDown else { return false }
+        // Before the push: then the job may run elsewhere.
+        if eventRing != nil, !JobReference(job).isSeen { noteReady(JobReference(job)) }
+        guard movable.push(job) else { return false }
         group.callIdle()
         return true
     }

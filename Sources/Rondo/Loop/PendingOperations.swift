@@ -134,6 +134,32 @@ final class PendingOperations {
         unsafe entry.pointee.isSubmitted = true
     }
 
+    /// Notes the descriptor of an operation that is pending, for those who look; -1 for none.
+    ///
+    /// - Returns: what the operation is.
+    @inline(__always)
+    func note(_ descriptor: Int32, of id: OperationID) -> Operation.Kind {
+        // SAFETY: an entry of the table, here and below.
+        let entry = unsafe pendingEntry(id)
+        unsafe entry.pointee.descriptor = descriptor
+        return unsafe entry.pointee.kind
+    }
+
+    /// What an operation that is pending is, and its descriptor; -1 for none.
+    @inline(__always)
+    func description(of id: OperationID) -> (kind: Operation.Kind, descriptor: Int32) {
+        // SAFETY: an entry of the table.
+        let entry = unsafe pendingEntry(id)
+        return unsafe (entry.pointee.kind, entry.pointee.descriptor)
+    }
+
+    @inline(__always)
+    private func pendingEntry(_ id: OperationID) -> UnsafeMutablePointer<Entry> {
+        require(Int(id.slot) < capacity, "a look at no operation: \(id.rawValue)")
+        // SAFETY: within the table.
+        return unsafe entries + Int(id.slot)
+    }
+
     /// Passes a completion on: resumes the task, or tells the sink.
     @inline(__always)
     func finish(_ completion: Completion) {

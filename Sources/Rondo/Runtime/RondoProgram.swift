@@ -82,9 +82,11 @@ extension Runtime {
             if configuration.loops == 1 {
                 main = try EventLoop(configuration: configuration.loop)
                 main.enterThread()
+                main.recording = FlightRecorder.memory(
+                    for: configuration.loop, loops: 1, isProgram: configuration.isInspectable)
                 main.takeOverProgram()
             } else {
-                main = try LoopThreads(configuration) { $0.takeOverProgram() }.main
+                main = try LoopThreads(configuration, isProgram: true).main
             }
             // SAFETY: written before `main`.
             if isObserved { unsafe ProgramObserver.start?(main.group?.loops ?? [main]) }

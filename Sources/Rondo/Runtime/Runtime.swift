@@ -129,8 +129,8 @@ final class LoopThreads {
 
     /// Makes the loops; those of other threads run at once.
     ///
-    /// - Parameter prepare: what to do with the first of them before any loop runs.
-    init(_ configuration: RuntimeConfiguration, _ prepare: (EventLoop) -> Void = { _ in }) throws(IOError) {
+    /// - Parameter isProgram: whether the process is to run on them.
+    init(_ configuration: RuntimeConfiguration, isProgram: Bool = false) throws(IOError) {
         guard (1...LoopGroup.limit).contains(configuration.loops) else {
             throw IOError(
                 "start", "\(configuration.loops) event loops",
@@ -163,7 +163,10 @@ final class LoopThreads {
         if pins { Self.pinThread(0) }
         main.enterThread()
         group.form(of: [main] + born.loops)
-        prepare(main)
+        let memory = FlightRecorder.memory(
+            for: configuration.loop, loops: configuration.loops, isProgram: isProgram && configuration.isInspectable)
+        for loop in group.loops { loop.recording = memory }
+        if isProgram { main.takeOverProgram() }
         births.go(true)
     }
 

@@ -2,6 +2,7 @@
 
 import Glibc
 import Rondo
+import RondoInsight
 import SystemPackage
 
 /// The orders of one run, and how they went.
@@ -53,11 +54,12 @@ struct DemoRun {
         let atOnce = OpenFiles.raise(toHold: orders.count * Self.descriptorsPerOrder + Self.otherDescriptors)
         result.ordersAtOnce = max(1, min(orders.count, (atOnce - Self.otherDescriptors) / Self.descriptorsPerOrder))
         let before = await loop.statistics
-        let events = EventRing(capacity: min(orders.count * Self.eventsPerOrder, Self.eventsKept))
-        loop.events = events
-        await EventLoop.yield()
+        let programRecording = loop.recording
+        let room = min(orders.count * Self.eventsPerOrder, Self.eventsKept)
+        if let memory = try? EventMemory(eventCapacity: room) { await loop.record(into: memory) }
         result.concurrent = await allAtOnce(orders, customer, limit: result.ordersAtOnce)
-        loop.events = nil
+        let recorded = try loop.recording.map { try TraceFile($0.bytes) }
+        loop.recording = programRecording
         let after = await loop.statistics
         result.turns = Int(after.turns - before.turns)
         result.systemCalls = Int(after.systemCalls - before.systemCalls)
@@ -65,7 +67,7 @@ struct DemoRun {
         for server in servers { server.cancel() }
         for server in servers { await server.value }
         result.loopThreads = threads.count
-        result.recording = Recording(events.all, dropped: events.dropped)
+        result.recording = Recording(recorded?.rings.first)
         return result
     }
 

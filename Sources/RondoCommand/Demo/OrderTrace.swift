@@ -2,6 +2,7 @@
 // notes what it is about to wait for. Both go into the loop's ring of events, so their order is what happened.
 
 import Rondo
+import RondoInsight
 
 /// What an order may wait for.
 enum Waiting: UInt32, CaseIterable, Sendable { case database, origin, customer }
@@ -90,51 +91,76 @@ extension Recording {
         }
     }
 
-    /// Reads the events of a run. A task is known by its address, which another one may have after it has ended; so an
-    /// order begins with its first mark and ends with its last.
-    init(_ events: [LoopEvent], dropped: Int) {
-        self.dropped = dropped
-        var open: [UInt: Open] = [:]
-        /// Since when a task that is not an order's (or not yet) is ready.
-        var ready: [UInt: UInt64] = [:]
-        var started: UInt64 = 0
-        var waiting = 0
+    /// Reads the events of a run. An order begins with the first mark of its task and ends with the last.
+    init(_ ring: TraceRing?) {
+        guard let ring else { return }
+        dropped = ring.dropped
+        var reader = Reader(recording: self)
+        for event in ring.events { reader.add(event) }
+        self = reader.recording
+        lanes.sort { $0.order < $1.order }
+    }
 
-        for event in events {
+    private struct Reader {
+        var recording: Recording
+        private var open: [UInt32: Open] = [:]
+        /// Since when a task that is not an order's (or not yet) is ready.
+        private var ready: [UInt32: UInt64] = [:]
+        private var running: UInt32?
+        private var hasYielded = false
+        private var started: UInt64 = 0
+        private var waiting = 0
+
+        init(recording: Recording) { self.recording = recording }
+
+        mutating func add(_ event: TraceEvent) {
             switch event.kind {
-            case .ready:
-                if open[event.job] == nil { ready[event.job] = event.time }
-                if case .waiting? = open[event.job]?.state { waiting -= 1 }
-                open[event.job]?.enter(.ready, at: event.time)
             case .started:
+                stop(at: event.time)
+                running = event.task
                 started = event.time
-                open[event.job]?.enter(.running, at: event.time)
-            case .stopped:
-                busy.append((started, event.time))
-                guard let what = open[event.job]?.waitsFor else { continue }
-                open[event.job]?.enter(.waiting(what), at: event.time)
-                waiting += 1
-                mostWaiting = max(mostWaiting, waiting)
-            case .mark:
-                switch Mark(detail: event.detail) {
-                case .waits(let what, let order):
-                    if open[event.job] == nil {
-                        var task = Open(
-                            lane: Lane(order: 0, stretches: []), state: .ready,
-                            since: ready[event.job] ?? started, waitsFor: what)
-                        task.enter(.running, at: started)
-                        open[event.job] = task
-                    }
-                    open[event.job]?.waitsFor = what
-                    if order > 0 { open[event.job]?.lane.order = order }
-                case .ends:
-                    guard var task = open.removeValue(forKey: event.job) else { continue }
-                    task.enter(.running, at: event.time)
-                    if task.lane.order > 0 { lanes.append(task.lane) }
-                }
-            case .operationBegan: break
+                open[event.task]?.enter(.running, at: event.time)
+            case .turnWaits: stop(at: event.time)
+            case .readyByYield: hasYielded = true
+            case .ready, .readyByCompletion, .readyByPart, .readyByTimer, .readyFromOutside:
+                if open[event.task] == nil { ready[event.task] = event.time }
+                if case .waiting? = open[event.task]?.state { waiting -= 1 }
+                open[event.task]?.enter(.ready, at: event.time)
+            case .mark: read(Mark(detail: event.operation), of: event.task, at: event.time)
+            default: break
             }
         }
-        lanes.sort { $0.order < $1.order }
+
+        /// What ran has stopped.
+        private mutating func stop(at time: UInt64) {
+            guard let task = running else { return }
+            recording.busy.append((started, time))
+            running = nil
+            defer { hasYielded = false }
+            guard let order = open[task], order.state == .running else { return }
+            if hasYielded { return open[task]!.enter(.ready, at: time) }
+            open[task]?.enter(.waiting(order.waitsFor), at: time)
+            waiting += 1
+            recording.mostWaiting = max(recording.mostWaiting, waiting)
+        }
+
+        private mutating func read(_ mark: Mark, of task: UInt32, at time: UInt64) {
+            switch mark {
+            case .waits(let what, let order):
+                if open[task] == nil {
+                    var new = Open(
+                        lane: Lane(order: 0, stretches: []), state: .ready, since: ready[task] ?? started,
+                        waitsFor: what)
+                    new.enter(.running, at: started)
+                    open[task] = new
+                }
+                open[task]?.waitsFor = what
+                if order > 0 { open[task]?.lane.order = order }
+            case .ends:
+                guard var ended = open.removeValue(forKey: task) else { return }
+                ended.enter(.running, at: time)
+                if ended.lane.order > 0 { recording.lanes.append(ended.lane) }
+            }
+        }
     }
 }
