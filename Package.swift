@@ -19,11 +19,13 @@ let package = Package(
         .library(name: "Rondo", targets: ["Rondo", "RondoInsight"]),
         .library(name: "RondoTesting", targets: ["RondoTesting"]),
         .library(name: "RondoServices", targets: ["RondoServices"]),
+        .library(name: "RondoMetrics", targets: ["RondoMetrics"]),
         .executable(name: "rondo", targets: ["RondoCommand"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-system.git", from: "1.4.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-metrics.git", from: "2.7.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.5.0"),
         .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.0.0"),
@@ -48,6 +50,21 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             resources: [.embedInCode("Page")],
+            swiftSettings: settings),
+        .target(
+            name: "RondoMetrics",
+            dependencies: [
+                "Rondo",
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoMetricsTests",
+            dependencies: [
+                "Rondo", "RondoMetrics",
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+                .product(name: "MetricsTestKit", package: "swift-metrics"),
+            ],
             swiftSettings: settings),
         .target(name: "CRondoTesting"),
         .target(

@@ -13,7 +13,9 @@ struct Command: ParsableCommand {
             The environment variable RONDO_DRIVER chooses how the loop talks to the kernel: io_uring, epoll, or auto \
             (the default: io_uring where it works).
             """,
-        subcommands: [DemoCommand.self, TraceCommand.self, PsCommand.self, DoctorCommand.self])
+        subcommands: [
+            DemoCommand.self, PsCommand.self, TopCommand.self, TraceCommand.self, DoctorCommand.self,
+        ])
 }
 
 /// What ends the command with status 1, in words for whoever called it.

@@ -59,12 +59,16 @@ struct Terminal: Sendable {
 
     /// `text` in a colour, where colours are shown.
     func paint(_ text: String, _ colour: Colour) -> String {
-        showsColour ? "\u{1B}[\(colour.rawValue)m\(text)\u{1B}[0m" : text
+        showsColour && colour != .plain ? "\u{1B}[\(colour.rawValue)m\(text)\u{1B}[0m" : text
     }
+
+    /// `text` with its colours exchanged, on every terminal.
+    func invert(_ text: String) -> String { isTerminal ? "\u{1B}[7m\(text)\u{1B}[0m" : text }
 }
 
 /// Colours by their ANSI codes; the terminal's theme decides how they look.
 enum Colour: String {
+    case plain = "0"
     case bold = "1"
     case faint = "2"
     case red = "31"

@@ -12,7 +12,8 @@ final class InspectorAnswers {
     private var nextCollection: UInt64 = 0
 
     private static let patience: UInt64 = 2_000_000_000
-    private static let taskLimit = 100_000
+    /// Of a loop: an answer has about 2 KB for each.
+    private static let taskLimit = 20_000
 
     init(_ loops: [EventLoop], _ watchdog: Watchdog, _ symbols: Lock<Symbols>) {
         self.loops = loops
@@ -99,7 +100,7 @@ final class InspectorAnswers {
                 ("turns", statistics.turns), ("jobs", statistics.jobs), ("operations", statistics.operations),
                 ("systemCalls", statistics.systemCalls), ("readyJobs", UInt64(statistics.readyJobs)),
                 ("timers", UInt64(statistics.timers)), ("pendingOperations", UInt64(statistics.pendingOperations)),
-                ("offloaded", UInt64(statistics.offloadDepth)), ("missedTasks", UInt64(outcome.missed)),
+                ("offloaded", UInt64(statistics.offloadDepth)), ("tasksNotShown", UInt64(max(0, outcome.notShown))),
             ]
             for (name, value) in numbers {
                 json.key(name)

@@ -50,13 +50,15 @@ final class TaskCollector: @unchecked Sendable {
     private var parentAddresses: [UInt64: UInt] = [:]
     private var awaited: [UInt64: UInt] = [:]
     private var nanoseconds: UInt64 = 0
+    private var read = 0
+    private var notShown = 0
     private var statistics = LoopStatistics()
 
     /// What a loop has answered.
     struct Outcome: Sendable {
         var tasks: [TaskReport]
-        /// Tasks that the loop had no room to note.
-        var missed: Int
+        /// Tasks that are not among them: beyond the limit, or such as the loop had no room to note.
+        var notShown: Int
         /// How long the loop took for it.
         var nanoseconds: UInt64
         var statistics: LoopStatistics
@@ -84,7 +86,7 @@ final class TaskCollector: @unchecked Sendable {
             if let address = parentAddresses[id], let parent = idsByAddress[address] { found[index].parent = parent }
             if let address = awaited[id] { found[index].wait = .task(id: idsByAddress[address]) }
         }
-        return Outcome(tasks: found, missed: tasks.missed, nanoseconds: nanoseconds, statistics: statistics)
+        return Outcome(tasks: found, notShown: notShown, nanoseconds: nanoseconds, statistics: statistics)
     }
 
     private func step() {
@@ -94,9 +96,10 @@ final class TaskCollector: @unchecked Sendable {
         let (notes, end) = tasks.notes(from: start, limit: Self.perTurn)
         let waits = loop.waits
         for note in notes { add(note.task, note, waits) }
-        next = end
-        if found.count >= limit { next = nil }
+        read += notes.count
+        next = read < limit ? end : nil
         if next != nil, loop.whenFree({ [self] in step() }) { return }
+        notShown = (end == nil ? 0 : tasks.count - read) + tasks.missed
         statistics = loop.currentStatistics
         done.signal()
     }

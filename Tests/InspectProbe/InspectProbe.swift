@@ -44,6 +44,7 @@ struct InspectProbe: RondoProgram {
                 _ = try await (first, second)
             }
         }
+        start("forgotten", "continuation") { await forgetToResume() }
         let bank = Bank(gate)
         for number in 0..<100 { start("customer \(number)", "continuation") { try await bank.serve() } }
         try await startOnSockets(start)
@@ -63,6 +64,11 @@ struct InspectProbe: RondoProgram {
         door.open()
         for task in tasks { task.cancel() }
         exit(0)
+    }
+
+    func forgetToResume() async {
+        // SAFETY: it is never resumed; that is the point. The program ends with it.
+        await unsafe withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
     }
 
     /// A listener that nobody calls, and readers that nobody writes to.

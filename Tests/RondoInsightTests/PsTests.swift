@@ -152,6 +152,21 @@ import Testing
         }
     }
 
+    @Test func aLostContinuationIsFound() throws {
+        try EventLoop.run {
+            try await Probe.with { probe in
+                let text = try await probe.rondo("ps", "--lost-after", "0", "\(probe.process.processID)").text
+                // Findings are wrapped.
+                let words = text.split(separator: "\n").drop { $0 != "Findings" }.dropFirst()
+                    .flatMap { $0.split(separator: " ") }
+                let findings = words.joined(separator: " ").split(separator: "• ")
+                #expect(findings.count == 1, "\(findings)")
+                #expect(findings.first?.contains("\"forgotten\" has waited for") == true)
+                #expect(findings.first?.contains("InspectProbe.forgetToResume() InspectProbe.swift:") == true)
+            }
+        }
+    }
+
     // MARK: Hostile clients
 
     @Test func clientsThatMisbehaveHarmNobody() throws {

@@ -56,8 +56,8 @@ extension EventLoop {
             reference.timerNote = .none
             if Int(note.loop) == number { endSleepEarly(note, of: reference) } else { tellSleepIsOver(note, reference) }
         }
-        if let liveTasks {
-            liveTasks.note(reference)
+        if notedWord != 0 {
+            if reference.firstWord != notedWord { liveTasks?.note(reference) }
             if reference.isTask { reference.lastSeen = coarseTime }
         }
         if eventRing != nil { noteReady(reference) }

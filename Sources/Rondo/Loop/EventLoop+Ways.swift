@@ -138,6 +138,8 @@ extension EventLoop {
     package var currentStatistics: LoopStatistics {
         var statistics = counters
         statistics.operations = pending.begun
+        statistics.operationsByKind = pending.begunByKind
+        statistics.jobsTaken = jobsTaken
         statistics.systemCalls = driver.systemCalls
         statistics.readyJobs = scheduler.count
         statistics.timers = timers.count

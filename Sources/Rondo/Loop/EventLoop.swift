@@ -72,6 +72,8 @@ public final class EventLoop: @unchecked Sendable {
     private(set) var counters = LoopStatistics()
     /// The tasks that it has seen, if anybody may look.
     package let liveTasks: LiveTasks?
+    /// The first word of a task that is noted there; 0 if nobody may look.
+    let notedWord: UInt
     /// Counts jobs for those who watch from other threads: odd while one runs.
     private let pulseCount = Atomic<UInt64>(0)
     package var pulse: UInt64 { pulseCount.load(ordering: .relaxed) }
@@ -134,6 +136,7 @@ public final class EventLoop: @unchecked Sendable {
         }
         receiveBuffers = driver.receiveBuffers
         liveTasks = configuration.tracksTasks ? LiveTasks.take() : nil
+        notedWord = liveTasks == nil ? 0 : rondo_watched_task()
         turnStart = driver.now
         timers = TimerWheel(time: driver.now)
         sliceNanoseconds = configuration.timeSlice.nanosecondsRoundedUp
@@ -245,7 +248,7 @@ public final class EventLoop: @unchecked Sendable {
     private func beginJob(_ job: UnownedJob) {
         operationsLeft = configuration.operationBudget
         sliceStart = 0
-        if liveTasks == nil { return }
+        if notedWord == 0 { return }
         jobsSeen &+= 1
         pulseCount.store(jobsSeen << 1 | 1, ordering: .relaxed)
         let job = JobReference(job)
@@ -255,7 +258,7 @@ public final class EventLoop: @unchecked Sendable {
     @inline(__always)
     private func endBatch(_ jobs: UInt64) {
         counters.jobs &+= jobs
-        if liveTasks != nil { pulseCount.store(jobsSeen << 1, ordering: .relaxed) }
+        if notedWord != 0 { pulseCount.store(jobsSeen << 1, ordering: .relaxed) }
     }
 
     /// The next job: of those that others may take one in eight at least.

@@ -40,6 +40,8 @@ package final class LiveTasks: @unchecked Sendable {
     private let returned = Atomic<UInt32>(LiveTasks.none)
     /// Its place in the registry.
     private let number: UInt32
+    /// Tasks that are alive, as far as their end has been heard of.
+    package private(set) var count = 0
     /// Tasks that found no room.
     package private(set) var missed = 0
 
@@ -55,20 +57,16 @@ package final class LiveTasks: @unchecked Sendable {
 
     // MARK: Noting
 
-    /// A job has become ready. On the loop's thread.
-    @inline(__always)
-    func note(_ job: JobReference) {
-        if job.firstWord != watched { noteNew(job) }
-    }
-
+    /// A job has become ready that is not noted. On the loop's thread.
     @inline(never)
-    private func noteNew(_ job: JobReference) {
+    func note(_ job: JobReference) {
         guard job.firstWord == plain, job.isTask, !job.isAsyncLet, let index = takeSlot() else { return }
         // SAFETY: a slot that was just taken; the task is alive, as it is about to run.
         unsafe slot(index).initialize(
             to: Slot(
                 task: job.bits, entry: rondo_task_entry(job.bits), creator: currentTaskReference()?.taskID ?? 0,
                 nextFree: Self.none))
+        count += 1
         job.liveNote = number << 24 | index
         job.firstWord = watched
     }
@@ -128,6 +126,7 @@ package final class LiveTasks: @unchecked Sendable {
     private func freeSlot(_ index: UInt32) {
         // SAFETY: a slot that is nobody's.
         let slot = unsafe slot(index)
+        count -= 1
         unsafe slot.pointee.task = 0
         unsafe slot.pointee.nextFree = free
         free = index

@@ -6,6 +6,9 @@ public struct LoopStatistics: Sendable {
     public var jobs: UInt64 = 0
     /// Operations begun.
     public var operations: UInt64 = 0
+    /// The same by their kinds: `receive`, `send`, `accept`, `read`, `offload`… A multishot operation (accept, receive)
+    /// counts once, however often it completes.
+    public var operationsByKind: [String: UInt64] = [:]
     /// System calls that the driver made, those of the offload pool left out. With io_uring at most one a turn.
     public var systemCalls: UInt64 = 0
     /// Jobs that are ready to run.
@@ -18,6 +21,8 @@ public struct LoopStatistics: Sendable {
     public var offloadDepth: Int = 0
     /// Nanoseconds that the loop was at work, waits left out.
     public var busyNanoseconds: UInt64 = 0
+    /// Tasks taken from other loops that had too many.
+    public var jobsTaken: UInt64 = 0
     /// How long a turn took, waits left out: so long may a job that became ready have stood in line.
     public var lag = LagHistogram()
 
@@ -39,6 +44,18 @@ public struct LagHistogram: Sendable {
         counts[Self.bucket(of: nanoseconds)] &+= 1
         count &+= 1
         if nanoseconds > maxNanoseconds { maxNanoseconds = nanoseconds }
+    }
+
+    /// The sum of all values, in nanoseconds, as far as a histogram knows: each counts as its bucket's end.
+    public var approximateSum: UInt64 {
+        counts.indices.filter { counts[$0] > 0 }.reduce(0) { sum, bucket in
+            sum &+ counts[bucket] &* min(Self.end(of: bucket), maxNanoseconds)
+        }
+    }
+
+    /// How many values do not exceed `nanoseconds`, which is rounded up to the end of its bucket.
+    public func count(upTo nanoseconds: UInt64) -> UInt64 {
+        counts.indices.prefix { $0 <= Self.bucket(of: nanoseconds) }.reduce(0) { $0 + counts[$1] }
     }
 
     /// The value that `fraction` (0 to 1) of the records do not exceed, in nanoseconds, rounded up to its bucket's end.

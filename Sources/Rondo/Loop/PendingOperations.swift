@@ -58,17 +58,35 @@ final class PendingOperations {
     private var firstFree = PendingOperations.none
     /// Operations that have not finished.
     private(set) var count = 0
-    /// Operations begun so far.
-    private(set) var begun: UInt64 = 0
+    /// Operations begun so far, by the raw values of their kinds.
+    private let begunCounts: UnsafeMutablePointer<UInt64>
 
     init() {
         capacity = 256
         // SAFETY: fresh memory; grow() replaces it, deinit frees it.
         unsafe entries = .allocate(capacity: capacity)
+        unsafe begunCounts = .allocate(capacity: Operation.Kind.allCases.count)
+        unsafe begunCounts.initialize(repeating: 0, count: Operation.Kind.allCases.count)
         addFree(0..<capacity)
     }
 
-    deinit { unsafe entries.deallocate() }
+    deinit {
+        unsafe entries.deallocate()
+        unsafe begunCounts.deallocate()
+    }
+
+    /// Operations begun so far.
+    // SAFETY: there is a count for each kind, here and below.
+    var begun: UInt64 { Operation.Kind.allCases.reduce(0) { $0 &+ (unsafe begunCounts[Int($1.rawValue)]) } }
+
+    var begunByKind: [String: UInt64] {
+        var counts: [String: UInt64] = [:]
+        for kind in Operation.Kind.allCases {
+            let count = unsafe begunCounts[Int(kind.rawValue)]
+            if count > 0 { counts["\(kind)"] = count }
+        }
+        return counts
+    }
 
     /// Takes a slot for an operation that is about to be submitted.
     @inline(__always)
@@ -85,7 +103,7 @@ final class PendingOperations {
         unsafe entry.pointee.isCancelled = false
         unsafe entry.pointee.isSubmitted = false
         count &+= 1
-        begun &+= 1
+        unsafe begunCounts[Int(kind.rawValue)] &+= 1
         return OperationID(slot: slot, generation: generation)
     }
 

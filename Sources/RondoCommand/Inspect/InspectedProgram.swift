@@ -12,7 +12,7 @@ struct InspectedProgram: Decodable {
         var driver: String
         var driverReason: String
         var answers: Bool
-        var turns, jobs, operations, systemCalls, readyJobs, timers, pendingOperations, offloaded, missedTasks: Int?
+        var turns, jobs, operations, systemCalls, readyJobs, timers, pendingOperations, offloaded, tasksNotShown: Int?
         /// Milliseconds.
         var busy, lagMedian, lagP99, lagMax: Double?
     }
@@ -86,16 +86,28 @@ struct InspectedProgram: Decodable {
     private static func connect(to processID: Int32) async throws -> UnixStream {
         let path = FilePath(InspectorPlace.socket(of: processID))
         do throws(IOError) {
-            return try await UnixStream.connect(to: .path(path))
+            if InspectorPlace.isOwn { return try await UnixStream.connect(to: .path(path)) }
         } catch {
             if error.errno != .noSuchFileOrDirectory && error.errno != .connectionRefused { throw error }
-            throw CommandFailure(
-                "process \(processID) can't be looked at: it is no Rondo program of yours, has ended, or runs with "
-                    + "RONDO_INSPECT=off (`rondo ps` without a number lists those that can)")
         }
+        throw CommandFailure(
+            "process \(processID) can't be looked at: it is no Rondo program of yours, has ended, or runs with "
+                + "RONDO_INSPECT=off (`rondo ps` without a number lists those that can)")
     }
 
     init(_ answer: [UInt8]) throws {
         self = try JSONDecoder().decode(InspectedProgram.self, from: Data(answer))
+    }
+}
+
+extension InspectedProgram {
+    /// What is to be said of tasks that wait for longer than `seconds` at a continuation that nothing known resumes.
+    func lostTasks(after seconds: Double) -> [String] {
+        tasks.filter { $0.isWakerUnknown && $0.since >= seconds * 1000 }.map { task in
+            let name = task.name.map { " \"\($0)\"" } ?? ""
+            let place = task.stack?.first(where: \.isUsers)?.text(200) ?? ""
+            return "task \(task.id)\(name) has waited for \(task.age) at a continuation that no operation, timer or "
+                + "task is known to resume, in \(place): see that every way out of there resumes it"
+        }
     }
 }

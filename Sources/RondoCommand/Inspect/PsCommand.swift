@@ -20,19 +20,24 @@ struct PsCommand: ParsableCommand {
     @Flag(help: "Print the program's answer as it came: one JSON object.")
     var json = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Report tasks that wait so long at a continuation of the program's own.", valueName: "seconds"))
+    var lostAfter = 10.0
+
     @Flag(help: "Print each task's stack of async calls, too.")
     var stacks = false
 
     func run() throws {
         guard let processID else { return list() }
-        let (json, stacks) = (json, stacks)
+        let (json, stacks, lostAfter) = (json, stacks, lostAfter)
         Command.runOnLoop {
             let answer = try await InspectedProgram.ask(processID)
             if json {
                 Terminal.output.write(String(decoding: answer, as: UTF8.self))
             } else {
-                let program = try InspectedProgram(answer)
-                Terminal.output.write(TaskTree(program, showsStacks: stacks).text(for: .output))
+                let tree = TaskTree(try InspectedProgram(answer), showsStacks: stacks, lostAfter: lostAfter)
+                Terminal.output.write(tree.text(for: .output))
             }
             return 0
         }
@@ -68,12 +73,14 @@ struct PsCommand: ParsableCommand {
 struct TaskTree {
     private let program: InspectedProgram
     private let showsStacks: Bool
+    private let findings: [String]
     private var children: [UInt64: [InspectedProgram.Task]] = [:]
     private var roots: [InspectedProgram.Task] = []
 
-    init(_ program: InspectedProgram, showsStacks: Bool) {
+    init(_ program: InspectedProgram, showsStacks: Bool, lostAfter: Double) {
         self.program = program
         self.showsStacks = showsStacks
+        findings = program.findings.map(\.text) + program.lostTasks(after: lostAfter)
         let ids = Set(program.tasks.map(\.id))
         for task in program.tasks.sorted(by: { $0.id < $1.id }) {
             if let parent = task.parent, ids.contains(parent), parent < task.id {
@@ -87,14 +94,14 @@ struct TaskTree {
     func text(for terminal: Terminal) -> String {
         let width = max(60, min(terminal.width, 200))
         var lines = head(terminal)
-        lines.append(terminal.paint("     ID  STATE       FOR  TASK".padded(48) + "WAITS FOR", .faint))
+        lines.append(terminal.paint("     ID  STATE       FOR  TASK".left(48) + "WAITS FOR", .faint))
         for (index, task) in roots.enumerated() {
             add(task, branch: "", rest: "", isLast: index == roots.count - 1, width, terminal, to: &lines)
         }
-        if !program.findings.isEmpty { lines += ["", terminal.paint("Findings", .bold)] }
+        if !findings.isEmpty { lines += ["", terminal.paint("Findings", .bold)] }
         if program.droppedFindings > 0 { lines.append("\(program.droppedFindings.grouped) older ones are not kept") }
-        for finding in program.findings {
-            lines += finding.text.wrapped(width - 2).enumerated().map { ($0.offset == 0 ? "• " : "  ") + $0.element }
+        for finding in findings {
+            lines += finding.wrapped(width - 2).enumerated().map { ($0.offset == 0 ? "• " : "  ") + $0.element }
         }
         return lines.joined(separator: "\n") + "\n"
     }
@@ -113,8 +120,8 @@ struct TaskTree {
             lines.append("loop \(loop.number) does not answer: it has been running one job for over 2 s")
         }
         for loop in program.loops {
-            guard let missed = loop.missedTasks, missed > 0 else { continue }
-            lines.append("\(missed.grouped) more tasks of loop \(loop.number) are not known")
+            guard let missed = loop.tasksNotShown, missed > 0 else { continue }
+            lines.append("\(missed.grouped) more tasks of loop \(loop.number) are not shown")
         }
         return lines + [""]
     }
@@ -125,14 +132,14 @@ struct TaskTree {
     ) {
         let place = task.stack?.first { $0.isUsers } ?? task.stack?.last
         let name = task.name ?? place?.function ?? task.kind
-        let left = String(task.id).right(7) + "  " + task.state.padded(8) + task.age.right(7) + "  "
-        let title = (branch + name).cut(max(20, 48 - left.count)).padded(max(20, 48 - left.count))
+        let left = String(task.id).right(7) + "  " + task.state.left(8) + task.age.right(7) + "  "
+        let title = (branch + name).cut(max(20, 48 - left.count)).left(max(20, 48 - left.count))
         let waits = task.waits.cut(max(10, width - left.count - title.count - 1))
         lines.append(left + title + " " + terminal.paint(waits, .faint))
         if showsStacks {
             let indent = String(repeating: " ", count: left.count) + rest
             for place in (task.stack ?? []).filter(\.isWorthShowing) {
-                lines.append(terminal.paint((indent + "  " + place.text).cut(width), .faint))
+                lines.append(terminal.paint(indent + "  " + place.text(width - indent.count - 2), .faint))
             }
         }
         let below = children[task.id] ?? []
@@ -162,11 +169,15 @@ extension InspectedProgram.Task {
         }
     }
 
-    /// The function that the program's own code has called and waits for.
+    /// The function that the program's own code has called and waits for; nil if that only made a continuation.
     private var calledByUser: String? {
-        let places = (stack ?? []).filter(\.isWorthShowing)
-        guard let user = places.firstIndex(where: \.isUsers), user > 0 else { return nil }
-        return places[user - 1].function
+        let callees = (stack ?? []).prefix { !$0.isUsers }
+        return callees.count == stack?.count ? nil : callees.last { !$0.isMachinery }?.function
+    }
+
+    /// Whether it waits at a continuation of the program's own: nothing is known that would resume it.
+    var isWakerUnknown: Bool {
+        waitingOn?.kind == "continuation" && calledByUser == nil && stack?.contains(where: \.isUsers) == true
     }
 
     /// How long it has been in its state.
@@ -189,19 +200,27 @@ extension InspectedProgram.Place {
         return !file.contains("/Sources/Rondo/") && !file.contains("/swift/stdlib/")
     }
 
+    /// Whether it only stands between two functions: the runtime's, the compiler's, and what makes continuations.
+    var isMachinery: Bool {
+        let noise = [
+            "partial apply", "closure #", "thunk for", "completeTask", "task_wait", "_asyncLet_", "with", "merged ",
+        ]
+        let name = function.hasPrefix("specialized ") ? function.dropFirst(12) : function[...]
+        return noise.contains { name.hasPrefix($0) } && !name.hasPrefix("withT") || name.hasPrefix("0x")
+    }
+
     /// Whether it is a function that somebody wrote, and none that the compiler or the runtime put in between.
     var isWorthShowing: Bool { file != nil && line ?? 0 > 0 }
 
-    var text: String {
-        guard let file, let line, line > 0 else { return function }
-        return "\(function)  \(file.split(separator: "/").last ?? ""):\(line)"
+    /// Function and line in at most `width` columns: a long name gives way to its place.
+    func text(_ width: Int) -> String {
+        guard let file, let line, line > 0 else { return function.cut(width) }
+        let place = "  \(file.split(separator: "/").last ?? ""):\(line)"
+        return (function.cut(max(12, width - place.count)) + place).cut(width)
     }
 }
 
 extension String {
-    /// At least so many columns, filled up with spaces.
-    fileprivate func padded(_ width: Int) -> String { left(width) }
-
     /// At most so many columns.
-    fileprivate func cut(_ width: Int) -> String { count <= width ? self : prefix(max(0, width - 1)) + "…" }
+    func cut(_ width: Int) -> String { count <= width ? self : prefix(max(0, width - 1)) + "…" }
 }

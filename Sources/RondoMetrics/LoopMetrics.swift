@@ -1,0 +1,133 @@
+// The loops' figures for those who collect figures: as Prometheus reads them, and for swift-metrics.
+
+internal import CoreMetrics
+public import Rondo
+
+/// The figures of event loops, for monitoring.
+///
+/// ```
+/// // Prometheus asks the program:
+/// Task { try await LoopMetrics.serve(on: .loopback(port: 9464)) }
+/// // or the program tells its swift-metrics backend:
+/// Task { try await LoopMetrics.report(every: .seconds(10)) }
+/// ```
+public enum LoopMetrics {
+    /// The loops of the calling task's program: all of a ``Runtime``, or the one that the task runs on.
+    public static var loops: [EventLoop] { Runtime.current?.loops ?? EventLoop.current.map { [$0] } ?? [] }
+
+    /// The figures of `loops` in Prometheus' text format, version 0.0.4.
+    ///
+    /// Counters end in `_total`; times are seconds; each figure has the labels `loop` (its number) and `driver`.
+    public static func prometheusText(of loops: [EventLoop] = LoopMetrics.loops) async -> String {
+        var text = PrometheusText()
+        for figure in Figure.allCases { text.describe(figure) }
+        for (number, loop) in loops.enumerated() {
+            text.add(await loop.statistics, labels: [("loop", "\(number)"), ("driver", loop.driverName)])
+        }
+        return text.rendered
+    }
+
+    /// Hands the figures of `loops` to the backend of swift-metrics (`MetricsSystem.bootstrap`), again and again, until
+    /// the task is cancelled.
+    ///
+    /// Counters are told what was added since the last time; the lag's median, 99th percentile and maximum are gauges,
+    /// as a histogram can't be handed over whole.
+    ///
+    /// - Throws: `CancellationError`, when the task is cancelled.
+    public static func report(
+        of loops: [EventLoop] = LoopMetrics.loops, every interval: Duration = .seconds(10)
+    ) async throws {
+        var reporters: [LoopReporter] = []
+        for (number, loop) in loops.enumerated() {
+            reporters.append(LoopReporter(labels: [("loop", "\(number)"), ("driver", loop.driverName)]))
+        }
+        while true {
+            for (reporter, loop) in zip(reporters, loops) { reporter.report(await loop.statistics) }
+            try await Task.sleep(for: interval)
+        }
+    }
+}
+
+/// What there is to tell of a loop.
+enum Figure: String, CaseIterable {
+    case turns, jobs, jobsTaken = "jobs_taken", systemCalls = "system_calls", busy = "busy_seconds", operations
+    case readyJobs = "ready_jobs", timers, pendingOperations = "pending_operations", offloaded
+
+    var isCounter: Bool {
+        switch self {
+        case .turns, .jobs, .jobsTaken, .systemCalls, .busy, .operations: true
+        case .readyJobs, .timers, .pendingOperations, .offloaded: false
+        }
+    }
+
+    /// Its name for Prometheus.
+    var name: String { "rondo_loop_\(rawValue)" + (isCounter ? "_total" : "") }
+
+    var help: String {
+        switch self {
+        case .turns: "Passes through the loop's phases."
+        case .jobs: "Jobs run: stretches of tasks between two awaits."
+        case .jobsTaken: "Jobs taken from other loops that had too many."
+        case .systemCalls: "System calls of the driver."
+        case .busy: "Seconds at work, waits left out."
+        case .operations: "Operations begun, by kind."
+        case .readyJobs: "Jobs that are ready to run."
+        case .timers: "Timers that are set."
+        case .pendingOperations: "Operations that have not finished."
+        case .offloaded: "Calls queued or running in the offload pool."
+        }
+    }
+
+    /// Its value; nil for `operations`, which has one for each kind.
+    func value(in statistics: LoopStatistics) -> Double? {
+        switch self {
+        case .turns: Double(statistics.turns)
+        case .jobs: Double(statistics.jobs)
+        case .jobsTaken: Double(statistics.jobsTaken)
+        case .systemCalls: Double(statistics.systemCalls)
+        case .busy: Double(statistics.busyNanoseconds) / 1e9
+        case .operations: nil
+        case .readyJobs: Double(statistics.readyJobs)
+        case .timers: Double(statistics.timers)
+        case .pendingOperations: Double(statistics.pendingOperations)
+        case .offloaded: Double(statistics.offloadDepth)
+        }
+    }
+}
+
+/// Tells swift-metrics what one loop has done since the last time.
+private final class LoopReporter {
+    private let labels: [(String, String)]
+    private var last = LoopStatistics()
+    private var counters: [String: FloatingPointCounter] = [:]
+    private var gauges: [String: Gauge] = [:]
+
+    init(labels: [(String, String)]) { self.labels = labels }
+
+    func report(_ statistics: LoopStatistics) {
+        for figure in Figure.allCases {
+            guard let value = figure.value(in: statistics), let before = figure.value(in: last) else { continue }
+            if figure.isCounter { count(figure.name, value - before) } else { set(figure.name, value) }
+        }
+        for (kind, count) in statistics.operationsByKind {
+            self.count(Figure.operations.name, Double(count - (last.operationsByKind[kind] ?? 0)), [("kind", kind)])
+        }
+        for (name, fraction) in [("p50", 0.5), ("p99", 0.99), ("max", 1)] {
+            set("rondo_loop_lag_seconds_\(name)", Double(statistics.lag.nanoseconds(at: fraction)) / 1e9)
+        }
+        last = statistics
+    }
+
+    private func count(_ name: String, _ value: Double, _ more: [(String, String)] = []) {
+        let key = name + more.map(\.1).joined()
+        let counter = counters[key] ?? FloatingPointCounter(label: name, dimensions: labels + more)
+        counters[key] = counter
+        counter.increment(by: value)
+    }
+
+    private func set(_ name: String, _ value: Double) {
+        let gauge = gauges[name] ?? Gauge(label: name, dimensions: labels)
+        gauges[name] = gauge
+        gauge.record(value)
+    }
+}
