@@ -152,7 +152,7 @@ function ticks() {
 function tickLabel(time, size) {
   const unit = size >= 1e9 ? [1e9, "s"] : size >= 1e6 ? [1e6, "ms"] : size >= 1e3 ? [1e3, "µs"] : [1, "ns"];
   const decimals = Math.max(0, -Math.floor(Math.log10(size / unit[0]) + 1e-9));
-  return (time / unit[0]).toLocaleString("en-US", { maximumFractionDigits: decimals }) + " " + unit[1];
+  return (time / unit[0] + 0 || 0).toLocaleString("en-US", { maximumFractionDigits: decimals }) + " " + unit[1];
 }
 
 function drawGrid(w, h) {
@@ -290,7 +290,7 @@ function addShares(room) {
     for (let state = 0; state < 3; state++) {
       const share = room.share[state];
       if (!share) continue;
-      const level = state === WAITING ? 4 : Math.ceil(Math.min(1, share) * 4);
+      const level = state === WAITING ? 4 : Math.max(state === RUNNING ? 2 : 1, Math.ceil(Math.min(1, share) * 4));
       const colour = state === RUNNING ? colours.running : state === READY ? colours.ready : colours[waitGroup(room.wait)];
       const last = room.strips[state][room.strips[state].length - 1];
       if (last && last.to === room.x && last.level === level && last.colour === colour) last.to++;
