@@ -66,6 +66,7 @@ final class Inspector {
 
     private static func listen() throws(IOError) -> Int32 {
         try InspectorPlace.prepareFolder()
+        _ = InspectorPlace.processes()  // Removes what killed programs have left.
         let path = InspectorPlace.socket(of: getpid())
         let address = UnixAddress.path(FilePath(path))
         if let problem = address.problem { throw IOError("listen on", path, .invalid(problem)) }

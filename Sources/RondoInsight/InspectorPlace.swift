@@ -5,11 +5,8 @@ import Glibc
 import Rondo
 
 package enum InspectorPlace {
-    /// `$XDG_RUNTIME_DIR/rondo`, or `/tmp/rondo-UID` where there is none.
-    package static var folder: String {
-        if let runtime = environmentValue("XDG_RUNTIME_DIR"), runtime.hasPrefix("/") { return "\(runtime)/rondo" }
-        return "/tmp/rondo-\(geteuid())"
-    }
+    /// The flight recorder's too.
+    package static var folder: String { TraceFolder.path }
 
     /// The socket of a process.
     package static func socket(of processID: Int32) -> String { "\(folder)/\(processID).sock" }

@@ -16,7 +16,7 @@ package struct JSONWriter: ~Copyable {
 
     package mutating func string(_ value: String?) {
         guard let value else { return raw("null") }
-        raw(Self.quoted(value))
+        raw(quoted(value))
     }
 
     package mutating func number(_ value: some BinaryInteger) { raw(String(value)) }
@@ -43,18 +43,19 @@ package struct JSONWriter: ~Copyable {
         text += close
         needsComma = true
     }
+}
 
-    /// A string in quotes.
-    package static func quoted(_ text: String) -> String {
-        var quoted = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"", "\\": quoted += "\\\(scalar)"
-            case "\u{0}"..<"\u{20}":
-                quoted += "\\u00" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
-            default: quoted.unicodeScalars.append(scalar)
-            }
+/// A JSON string in quotes. It may stand in a script of a page, too.
+package func quoted(_ text: String) -> String {
+    var quoted = "\""
+    for scalar in text.unicodeScalars {
+        switch scalar {
+        case "\"", "\\": quoted += "\\\(scalar)"
+        case "\u{0}"..<"\u{20}", "<", ">", "&", "\u{2028}", "\u{2029}", "\u{7f}":
+            let digits = String(scalar.value, radix: 16)
+            quoted += "\\u" + String(repeating: "0", count: 4 - digits.utf8.count) + digits
+        default: quoted.unicodeScalars.append(scalar)
         }
-        return quoted + "\""
     }
+    return quoted + "\""
 }
