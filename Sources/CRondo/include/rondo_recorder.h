@@ -114,6 +114,7 @@ static inline void rondo_ring_refresh(struct rondo_ring *ring) {
 static inline void rondo_ring_record(struct rondo_ring *ring, uint8_t kind, uint32_t task, uint32_t operation,
                                      int32_t value, uint8_t detail, uint16_t extra) {
     struct rondo_event *event = ring->next;
+    __builtin_prefetch(event + 8, 1, 0); // beyond the end it does no harm
     event->time = ring->now;
     event->task = task;
     event->operation = operation;
