@@ -69,7 +69,7 @@ struct Counts: RondoProgram {
         return [
             Count(
                 name: "echo.allocationsPerRoundTrip",
-                value: Double(long.allocations &- short.allocations) / roundTrips),
+                value: (Double(long.allocations) - Double(short.allocations)) / roundTrips),
             Count(name: "echo.systemCallsPerTurn", value: Double(long.systemCalls - short.systemCalls) / turns),
             Count(name: "echo.jobsPerRoundTrip", value: Double(long.jobs - short.jobs) / roundTrips),
         ]
