@@ -14,7 +14,7 @@ import Testing
             ? #"{"number":0,"driver":"epoll","driverReason":"r","answers":false}"#
             : #"{"number":0,"driver":"epoll","driverReason":"r","answers":true,"turns":\#(turns),"jobs":\#(2 * turns),"#
                 + #""operations":7,"systemCalls":1,"readyJobs":3,"timers":1,"pendingOperations":1,"offloaded":0,"#
-                + #""tasksNotShown":0,"busy":\#(turns),"lagMedian":0.024,"lagP99":8.4,"lagMax":104.2}"#
+                + #""tasksNotShown":0,"cpu":\#(turns),"busy":1,"lagMedian":0.024,"lagP99":8.4,"lagMax":104.2}"#
         let tasks = (0..<count).map { number in
             let wait = number % 3 == 0 ? #"{"kind":"sleep","left":1500}"# : #"{"kind":"group"}"#
             return #"{"id":\#(number + 1),"name":"worker \#(number)","parent":null,"kind":"task","state":"waiting","#

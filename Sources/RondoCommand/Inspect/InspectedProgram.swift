@@ -14,7 +14,7 @@ struct InspectedProgram: Decodable {
         var answers: Bool
         var turns, jobs, operations, systemCalls, readyJobs, timers, pendingOperations, offloaded, tasksNotShown: Int?
         /// Milliseconds.
-        var busy, lagMedian, lagP99, lagMax: Double?
+        var cpu, busy, lagMedian, lagP99, lagMax: Double?
     }
 
     struct Task: Decodable {

@@ -25,7 +25,7 @@ struct TopScreen {
     private var offset = 0
 
     private struct Rates {
-        var turns, jobs, operations, busy: Double
+        var turns, jobs, operations, cpu: Double
     }
 
     // MARK: News
@@ -42,7 +42,7 @@ struct TopScreen {
                 guard before.answers, after.answers else { continue }
                 rates[after.number] = Rates(
                     turns: rate(\.turns), jobs: rate(\.jobs), operations: rate(\.operations),
-                    busy: ((after.busy ?? 0) - (before.busy ?? 0)) / 1000 / (now - time))
+                    cpu: ((after.cpu ?? 0) - (before.cpu ?? 0)) / 1000 / (now - time))
             }
         }
         program = new
@@ -143,7 +143,7 @@ struct TopScreen {
             terminal.paint(title.cut(width), .bold) + terminal.paint(state.cut(max(0, width - title.count)), .yellow),
             counts.cut(width), "",
             terminal.paint(
-                ("LOOP".left(6) + "TURNS/S".right(9) + "JOBS/S".right(10) + "OPS/S".right(10) + "BUSY".right(7)
+                ("LOOP".left(6) + "TURNS/S".right(9) + "JOBS/S".right(10) + "OPS/S".right(10) + "CPU".right(7)
                     + "LAG P50".right(10) + "P99".right(9) + "MAX".right(9) + "READY".right(7)).cut(width), .faint),
         ]
         for loop in program.loops.prefix(8) { lines.append(row(loop, terminal).cut(width)) }
@@ -157,7 +157,7 @@ struct TopScreen {
         let rates = rates[loop.number]
         func rate(_ value: Double?) -> String { value.map { $0.fixed(0) } ?? "–" }
         return name + rate(rates?.turns).right(9) + rate(rates?.jobs).right(10) + rate(rates?.operations).right(10)
-            + (rates.map { ($0.busy * 100).fixed(0) + " %" } ?? "–").right(7) + milliseconds(loop.lagMedian).right(10)
+            + (rates.map { ($0.cpu * 100).fixed(0) + " %" } ?? "–").right(7) + milliseconds(loop.lagMedian).right(10)
             + milliseconds(loop.lagP99).right(9) + milliseconds(loop.lagMax).right(9)
             + (loop.readyJobs ?? 0).grouped.right(7)
     }
@@ -222,7 +222,7 @@ struct TopScreen {
         "q, Ctrl-C    leave; the program goes on", "",
         "TURNS/S      passes of the loop: it looks for news in each",
         "JOBS/S       steps of tasks between two awaits",
-        "BUSY         share of the time that the loop was at work",
+        "CPU          of a core, the kernel's work for the loop included",
         "LAG          how long a turn took: so long may a ready task stand in line",
     ]
 }
