@@ -100,7 +100,9 @@ final class InspectorAnswers {
                 ("turns", statistics.turns), ("jobs", statistics.jobs), ("operations", statistics.operations),
                 ("systemCalls", statistics.systemCalls), ("readyJobs", UInt64(statistics.readyJobs)),
                 ("timers", UInt64(statistics.timers)), ("pendingOperations", UInt64(statistics.pendingOperations)),
-                ("offloaded", UInt64(statistics.offloadDepth)), ("tasksNotShown", UInt64(max(0, outcome.notShown))),
+                ("offloaded", UInt64(statistics.offloadDepth)),
+                ("offloadThreads", UInt64(loop.configuration.offloadThreads)),
+                ("tasksNotShown", UInt64(max(0, outcome.notShown))),
             ]
             for (name, value) in numbers {
                 json.key(name)

@@ -12,7 +12,8 @@ struct InspectedProgram: Decodable {
         var driver: String
         var driverReason: String
         var answers: Bool
-        var turns, jobs, operations, systemCalls, readyJobs, timers, pendingOperations, offloaded, tasksNotShown: Int?
+        var turns, jobs, operations, systemCalls, readyJobs, timers, pendingOperations, offloaded, offloadThreads,
+            tasksNotShown: Int?
         /// Milliseconds.
         var cpu, busy, lagMedian, lagP99, lagMax: Double?
     }
@@ -101,6 +102,24 @@ struct InspectedProgram: Decodable {
 }
 
 extension InspectedProgram {
+    /// What is to be said of loops: of work that stands in line, in the offload pool or before the loop itself.
+    var loopFindings: [String] {
+        var findings: [String] = []
+        for loop in loops {
+            if let calls = loop.offloaded, let threads = loop.offloadThreads, calls > threads {
+                findings.append(
+                    "loop \(loop.number) has \(calls) calls for the \(threads) threads of its offload pool: the others "
+                        + "wait. Let fewer begin at once, or raise LoopConfiguration.offloadThreads")
+            }
+            if let lag = loop.lagP99, lag > 50 {
+                findings.append(
+                    "loop \(loop.number) took over \(lag.fixed(0)) ms for one turn in a hundred, and timers fire as "
+                        + "late: look for hogs, or lower LoopConfiguration.batchTime")
+            }
+        }
+        return findings
+    }
+
     /// What is to be said of tasks that wait for longer than `seconds` at a continuation that nothing known resumes.
     func lostTasks(after seconds: Double) -> [String] {
         tasks.filter { $0.isWakerUnknown && $0.since >= seconds * 1000 }.map { task in

@@ -80,7 +80,8 @@ struct TaskTree {
     init(_ program: InspectedProgram, showsStacks: Bool, lostAfter: Double) {
         self.program = program
         self.showsStacks = showsStacks
-        findings = program.findings.map(\.text) + program.lostTasks(after: lostAfter)
+        findings =
+            program.findings.map(\.text) + program.loopFindings + program.lostTasks(after: lostAfter)
         let ids = Set(program.tasks.map(\.id))
         for task in program.tasks.sorted(by: { $0.id < $1.id }) {
             if let parent = task.parent, ids.contains(parent), parent < task.id {
