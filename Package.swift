@@ -20,12 +20,14 @@ let package = Package(
         .library(name: "RondoTesting", targets: ["RondoTesting"]),
         .library(name: "RondoServices", targets: ["RondoServices"]),
         .library(name: "RondoMetrics", targets: ["RondoMetrics"]),
+        .library(name: "RondoTracing", targets: ["RondoTracing"]),
         .executable(name: "rondo", targets: ["RondoCommand"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-system.git", from: "1.4.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-metrics.git", from: "2.7.0"),
+        .package(url: "https://github.com/apple/swift-distributed-tracing.git", from: "1.7.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.5.0"),
         .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.0.0"),
@@ -64,6 +66,21 @@ let package = Package(
                 "Rondo", "RondoMetrics",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "RondoTracing",
+            dependencies: [
+                "Rondo",
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoTracingTests",
+            dependencies: [
+                "Rondo", "RondoInsight", "RondoTracing",
+                .product(name: "InMemoryTracing", package: "swift-distributed-tracing"),
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
             ],
             swiftSettings: settings),
         .target(name: "CRondoTesting"),

@@ -145,6 +145,9 @@ extension EventLoop {
         statistics.timers = timers.count
         statistics.pendingOperations = pending.count
         statistics.offloadDepth = offloadPool.depth
+        statistics.eventsRecorded = eventRing?.recorded ?? 0
+        statistics.eventsDropped = eventRing?.dropped ?? 0
+        statistics.runningNanosecondsByName = pulse.running
         return statistics
     }
 
