@@ -21,6 +21,8 @@ let package = Package(
         .library(name: "RondoServices", targets: ["RondoServices"]),
         .library(name: "RondoMetrics", targets: ["RondoMetrics"]),
         .library(name: "RondoTracing", targets: ["RondoTracing"]),
+        .library(name: "RondoNIO", targets: ["RondoNIO"]),
+        .library(name: "RondoHTTP", targets: ["RondoHTTP"]),
         .executable(name: "rondo", targets: ["RondoCommand"]),
     ],
     dependencies: [
@@ -33,6 +35,11 @@ let package = Package(
         .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.0.0"),
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.0.0"),
         .package(url: "https://github.com/apple/swift-async-algorithms.git", from: "1.1.4"),
+        .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-extras.git", from: "1.35.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.37.0"),
+        .package(url: "https://github.com/apple/swift-nio-http2.git", from: "1.46.0"),
+        .package(url: "https://github.com/apple/swift-http-types.git", from: "1.8.0"),
     ],
     targets: [
         .target(name: "CRondo"),
@@ -141,6 +148,52 @@ let package = Package(
             dependencies: [
                 "CRondo", "InspectProbe", "Rondo", "RondoCommand", "RondoInsight", "RondoTesting", "TraceProbe",
                 .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
+        // NIO's protocol stack on Rondo's loop.
+        .target(
+            name: "RondoNIO",
+            dependencies: [
+                "Rondo",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoNIOTests",
+            dependencies: [
+                "Rondo", "RondoNIO",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOWebSocket", package: "swift-nio"),
+                .product(name: "NIOExtras", package: "swift-nio-extras"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "RondoHTTP",
+            dependencies: [
+                "Rondo", "RondoNIO",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOTLS", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+                .product(name: "NIOHTTPTypesHTTP2", package: "swift-nio-extras"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoHTTPTests",
+            dependencies: [
+                "Rondo", "RondoHTTP",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ],
             swiftSettings: settings),
         .testTarget(
