@@ -20,6 +20,7 @@ let package = Package(
         .library(name: "RondoTesting", targets: ["RondoTesting"]),
         .library(name: "RondoServices", targets: ["RondoServices"]),
         .library(name: "RondoMetrics", targets: ["RondoMetrics"]),
+        .library(name: "RondoHTTPClient", targets: ["RondoHTTPClient"]),
         .executable(name: "rondo", targets: ["RondoCommand"]),
     ],
     dependencies: [
@@ -31,6 +32,7 @@ let package = Package(
         .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.0.0"),
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.0.0"),
         .package(url: "https://github.com/apple/swift-async-algorithms.git", from: "1.1.4"),
+        .package(url: "https://github.com/apple/swift-http-types.git", from: "1.8.0"),
     ],
     targets: [
         .target(name: "CRondo"),
@@ -66,6 +68,29 @@ let package = Package(
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
             ],
             swiftSettings: settings),
+        // The HTTP client: libcurl driven by the loop, zlib for bodies.
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(
+            name: "RondoHTTPClient",
+            dependencies: [
+                "CCurl", "CZlib", "Rondo",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .target(
+            name: "HTTPOrigins",
+            dependencies: ["Rondo", .product(name: "SystemPackage", package: "swift-system")],
+            path: "Tests/HTTPOrigins", packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoHTTPClientTests",
+            dependencies: [
+                "HTTPOrigins", "Rondo", "RondoHTTPClient",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .target(name: "CRondoTesting"),
         .target(
             name: "RondoTesting",
@@ -77,14 +102,22 @@ let package = Package(
         .executableTarget(
             name: "RondoCommand",
             dependencies: [
-                "CRondo", "Rondo", "RondoInsight",
+                "CRondo", "Rondo", "RondoHTTPClient", "RondoInsight",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
-        .testTarget(name: "RondoCommandTests", dependencies: ["RondoCommand"], swiftSettings: settings),
+        .testTarget(
+            name: "RondoCommandTests",
+            dependencies: [
+                "HTTPOrigins", "Rondo", "RondoCommand",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         .executableTarget(
             name: "TakeoverProbe",
