@@ -36,11 +36,11 @@ extension LoopSuites {
                 try await Files.makeDirectory(a.appending("unseen"))
                 try await Files.removeTree(a)
                 let all = try await Self.events(watch, until: "removed a/")
-                #expect(
-                    all == [
-                        "created a", "modified a", "written a", "from a", "to b", "removed b", "created a/",
-                        "removed a/",
-                    ])
+                // The kernel may let go of a file a moment after its close has completed: under its next name.
+                let order = ["created a", "modified a", "from a", "to b", "removed b", "created a/", "removed a/"]
+                #expect(all.filter { !$0.hasPrefix("written") } == order)
+                let written = all.filter { $0.hasPrefix("written") }
+                #expect(written.count == 1 && ["written a", "written b"].contains(written[0]), "\(all)")
                 await watch.close()
                 await watch.close()
                 for try await event in watch { Issue.record("\(event) after the end") }

@@ -33,7 +33,9 @@ public final class DirectoryWatch: AsyncSequence, @unchecked Sendable {
             case created
             /// A file's content has changed.
             case modified
-            /// Somebody who had it open for writing has closed it.
+            /// Somebody who had it open for writing has closed it. Of a file that was written through io_uring the
+            /// kernel may say so a moment after the close has completed: behind a rename that came next, and under
+            /// the new name.
             case written
             /// A name has gone to another name, or out of the folder. An event with the same cookie, right behind, says
             /// where to, if that is watched too.
