@@ -196,7 +196,9 @@ extension ClientCore {
     private func waitForHead(of transfer: Transfer) async throws(HTTPClientError) {
         while !transfer.hasHead, !transfer.hasEnded { try await waitForNews(of: transfer) }
         guard transfer.hasHead, transfer.failure == nil || transfer.hasReceived else {
-            let failure = transfer.failure ?? transfer.error(.malformedResponse("it ends within its head"))
+            let failure =
+                transfer.failure
+                ?? transfer.error(.connectionLost("the server closed the connection within its answer's head"))
             drop(transfer.id)
             throw failure
         }
@@ -239,7 +241,9 @@ extension ClientCore {
                     try transfer.inflater?.finish()
                     return nil
                 } else {
-                    do throws(HTTPClientError) { try await waitForNews(of: transfer) } catch { throw .init(error.cause) }
+                    do throws(HTTPClientError) { try await waitForNews(of: transfer) } catch {
+                        throw .init(error.cause)
+                    }
                 }
             }
         } catch {

@@ -5,6 +5,7 @@ import CCurl
 import Glibc
 import HTTPTypes
 import Rondo
+import Synchronization
 import SystemPackage
 
 /// The multi handle, its sockets, its timer, and the transfers.
@@ -22,14 +23,14 @@ actor ClientCore {
     /// Those that libcurl works on.
     private var active: [TransferID: Transfer] = [:]
     private var lastID: UInt64 = 0
-    /// Easy handles without work.
-    private var idleHandles: [EasyHandle] = []
     private var timer: Task<Void, Never>?
     private var timerDeadline: ContinuousClock.Instant?
     /// Told when a transfer or a watch has ended.
     private let quiet = Notify()
     private(set) var isClosed = false
     private var isGone = false
+    /// The same, for whoever is elsewhere.
+    nonisolated let hasGone = Atomic(false)
     var statistics = HTTPClient.Statistics()
 
     var currentStatistics: HTTPClient.Statistics {
@@ -51,16 +52,6 @@ actor ClientCore {
         multi = CurlMulti(configuration.pool)
     }
 
-    deinit {
-        // Only if nobody closed it: the loop has ended before. Nothing else can use any of it any more.
-        // SAFETY: handles that no multi handle has.
-        for easy in idleHandles { unsafe curl_easy_cleanup(easy.pointer) }
-        if !isGone {
-            multi.close()
-            for case .close(let socket) in multi.takeChanges() { Glibc.close(socket) }
-        }
-    }
-
     // MARK: Transfers
 
     /// Hands a request to libcurl.
@@ -69,7 +60,7 @@ actor ClientCore {
     ) throws(HTTPClientError) -> TransferID {
         let operation = request.method.rawValue
         guard !isClosed else { throw HTTPClientError(operation, request.url.text, .closed) }
-        guard let easy = idleHandles.popLast() ?? EasyHandle() else {
+        guard let easy = multi.takeHandle() else {
             throw HTTPClientError(operation, request.url.text, .other("libcurl has no memory"))
         }
         lastID += 1
@@ -116,13 +107,7 @@ actor ClientCore {
         active[transfer.id] = nil
         if let permits = transfer.permits { release(permits) }
         transfer.permits = nil
-        // SAFETY: no transfer has it any more.
-        if idleHandles.count < configuration.pool.idleConnections {
-            unsafe curl_easy_reset(easy.pointer)
-            idleHandles.append(easy)
-        } else {
-            unsafe curl_easy_cleanup(easy.pointer)
-        }
+        multi.giveBack(easy)
         if active.isEmpty { quiet.notifyAll() }
     }
 
@@ -238,7 +223,9 @@ actor ClientCore {
                 if let limit { next = min(next ?? .now + limit, .now + limit) }
             }
             if timeouts.whole != nil {
-                for transfer in active.values { if let deadline = transfer.deadline { next = min(next ?? deadline, deadline) } }
+                for transfer in active.values {
+                    if let deadline = transfer.deadline { next = min(next ?? deadline, deadline) }
+                }
             }
         }
         arm(next)
@@ -289,11 +276,9 @@ actor ClientCore {
         if isGone { return }
         for transfer in Array(active.values) { cancel(transfer.id, .closed) }
         timer?.cancel()
-        // SAFETY: the pool's handles are in no multi handle.
-        for easy in idleHandles { unsafe curl_easy_cleanup(easy.pointer) }
-        idleHandles = []
         multi.close()
         isGone = true
+        hasGone.store(true, ordering: .relaxed)
         for case .close(let socket) in multi.takeChanges() { close(socket) }
     }
 }

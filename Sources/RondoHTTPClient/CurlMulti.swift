@@ -2,10 +2,11 @@
 // only note what is to be done, and the client does that when the call has returned.
 
 import CCurl
+import Glibc
 
 /// An easy handle: libcurl's object for one transfer after another. Whoever holds it must know that it is alive.
 @safe
-struct EasyHandle: Equatable {
+struct EasyHandle {
     // SAFETY: the client's pool makes and frees them, and lends each to one transfer at a time.
     let pointer: UnsafeMutableRawPointer
 
@@ -33,6 +34,10 @@ final class CurlMulti {
     }
 
     private let handle: UnsafeMutableRawPointer
+    /// Easy handles without work, and how many are kept.
+    private var idleHandles: [EasyHandle] = []
+    private let idleLimit: Int
+    private var isClosed = false
     /// What is to be done, in this order.
     private var changes: [Change] = []
     /// When libcurl wants to be called, if nothing happens before.
@@ -41,10 +46,31 @@ final class CurlMulti {
     init(_ pool: HTTPClientConfiguration.Pool) {
         guard let handle = unsafe curl_multi_init() else { fatalError("curl_multi_init: no memory") }
         unsafe self.handle = handle
+        idleLimit = pool.idleConnections
         let context = unsafe Unmanaged.passUnretained(self).toOpaque()
         unsafe rondo_curl_multi_set_socket_function(handle, noteSocket, context)
         unsafe rondo_curl_multi_set_timer_function(handle, noteTimer, context)
         unsafe rondo_curl_multi_set_long(handle, CURLMOPT_MAXCONNECTS, pool.idleConnections)
+    }
+
+    deinit {
+        if isClosed { return }
+        // Nobody has closed the client: its loop has ended before, and nothing else uses it any more.
+        close()
+        for case .close(let socket) in changes { Glibc.close(socket) }
+    }
+
+    /// A handle for a transfer; nil without memory.
+    func takeHandle() -> EasyHandle? { idleHandles.popLast() ?? EasyHandle() }
+
+    /// The transfer has ended, and the handle was removed.
+    func giveBack(_ easy: EasyHandle) {
+        if idleHandles.count < idleLimit {
+            unsafe curl_easy_reset(easy.pointer)
+            idleHandles.append(easy)
+        } else {
+            unsafe curl_easy_cleanup(easy.pointer)
+        }
     }
 
     /// Begins a transfer.
@@ -82,7 +108,12 @@ final class CurlMulti {
     }
 
     /// Closes all connections. Nothing may be called afterwards but `takeChanges`.
-    func close() { unsafe check(curl_multi_cleanup(handle)) }
+    func close() {
+        isClosed = true
+        for easy in idleHandles { unsafe curl_easy_cleanup(easy.pointer) }
+        idleHandles = []
+        unsafe check(curl_multi_cleanup(handle))
+    }
 
     /// How a transfer's sockets are closed: when everything that was noted before is done.
     func adopt(_ easy: EasyHandle) {

@@ -46,6 +46,7 @@ public final class HTTPClient: Sendable {
     }
 
     deinit {
+        if core.hasGone.load(ordering: .relaxed) { return }
         let core = core
         Task { await core.shutDown() }
     }

@@ -1,3 +1,4 @@
+import Glibc
 public import Rondo
 
 /// What went wrong with a request, whose, why, and what to do about it:
@@ -112,7 +113,7 @@ public struct HTTPClientError: Error, Sendable, CustomStringConvertible {
     /// What to do about it, where there is one thing that usually helps.
     public var hint: String? {
         switch cause {
-        case .connect(_, let errno) where errno == 111: "is the server running?"
+        case .connect(_, let errno) where errno == ECONNREFUSED: "is the server running?"
         case .closed: "do not use it after close()"
         case .tls: "see HTTPClientConfiguration.tls for certificates of your own"
         case .bodyLimit: "raise limits.bodyBytes, or read it as a stream"

@@ -13,6 +13,8 @@ final class Inflater {
     private var position = 0
     private var hasBegun = false
     private var isComplete = false
+    /// Whether zlib has filled all the room that it was given.
+    private var mayHaveMore = false
     private let isDeflate: Bool
 
     /// - Parameter coding: what `Content-Encoding` says; nil for what this does not know.
@@ -43,13 +45,14 @@ final class Inflater {
     ///
     /// - Parameter limit: the most bytes to unpack at once.
     func next(limit: Int) throws(HTTPClientError.Refusal) -> [UInt8]? {
-        while position < input.count {
+        while position < input.count || mayHaveMore {
             if isComplete { try beginNextMember() }
             var result = Z_OK
             let output = unsafe [UInt8](unsafeUninitializedCapacity: limit) { buffer, count in
                 result = unsafe inflate(into: buffer)
                 count = unsafe limit - Int(stream.pointee.avail_out)
             }
+            mayHaveMore = output.count == limit && result == Z_OK
             switch result {
             case Z_STREAM_END: isComplete = true
             case Z_OK, Z_BUF_ERROR: break

@@ -45,8 +45,13 @@ public struct HTTPClientRequestBody: Sendable {
         return Self(
             content: .stream(
                 { send in
-                    try await File.with(path, .read) { file in
+                    let file = try await File.open(path)
+                    do {
                         for try await chunk in file.chunks(count: length) { try await send(chunk) }
+                        await file.close()
+                    } catch {
+                        await file.close()
+                        throw error
                     }
                 }, length: length))
     }

@@ -129,7 +129,7 @@ extension Transfer {
         case CURLE_COULDNT_CONNECT:
             let errno = osErrno
             return .connect(errno == 0 ? text : Errno(rawValue: errno).description, errno: errno)
-        case CURLE_OPERATION_TIMEDOUT: return .connect("no connection in time: \(text)", errno: ETIMEDOUT)
+        case CURLE_OPERATION_TIMEDOUT: return .timedOut(.connect, connectLimit)
         case CURLE_PROXY: return .proxy(text)
         case CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER,
             CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR, CURLE_SSL_INVALIDCERTSTATUS:
@@ -140,7 +140,8 @@ extension Transfer {
         case CURLE_RECV_ERROR where text.contains("chunk") || text.contains("Chunk") || text.contains("hexadecimal"):
             return .malformedResponse(text)
         case CURLE_RECV_ERROR, CURLE_HTTP2_STREAM, CURLE_HTTP2: return .connectionLost(text)
-        case CURLE_WEIRD_SERVER_REPLY, CURLE_UNSUPPORTED_PROTOCOL, CURLE_BAD_CONTENT_ENCODING, CURLE_HTTP_RETURNED_ERROR:
+        case CURLE_WEIRD_SERVER_REPLY, CURLE_UNSUPPORTED_PROTOCOL, CURLE_BAD_CONTENT_ENCODING,
+            CURLE_HTTP_RETURNED_ERROR:
             return .malformedResponse(text)
         // libcurl's own limit for one line.
         case CURLE_OUT_OF_MEMORY where !hasHead: return .headerLimit("a line of its header has more than 100 KB")

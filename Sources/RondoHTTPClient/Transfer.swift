@@ -50,6 +50,7 @@ final class Transfer {
     var lists: [UnsafeMutablePointer<curl_slist>] = unsafe []
     private var received: [UInt8] = []
     private let bufferLimit: Int
+    let connectLimit: Duration
     private(set) var isPaused = false
 
     init(
@@ -63,6 +64,7 @@ final class Transfer {
         self.easy = easy
         head = ResponseHead(limits: configuration.limits)
         bufferLimit = max(1, configuration.bodyBuffer)
+        connectLimit = configuration.timeouts.connect
         unsafe words = .allocate(capacity: Int(CURL_ERROR_SIZE))
         unsafe words.initialize(repeating: 0, count: Int(CURL_ERROR_SIZE))
     }
@@ -200,21 +202,27 @@ final class Transfer {
 
 // SAFETY (all): the context is the transfer whose handle libcurl works on.
 
-private func takeHeader(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?)
+private func takeHeader(
+    _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?
+)
     -> Int
 {
     let line = unsafe UnsafeRawBufferPointer(start: bytes, count: size * count)
     return unsafe Transfer.of(context).receiveHeader(line) ? line.count : 0
 }
 
-private func takeBody(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?)
+private func takeBody(
+    _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?
+)
     -> Int
 {
     let data = unsafe UnsafeRawBufferPointer(start: bytes, count: size * count)
     return unsafe Transfer.of(context).receiveBody(data) ? data.count : Int(CURL_WRITEFUNC_PAUSE)
 }
 
-private func giveBody(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?)
+private func giveBody(
+    _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?
+)
     -> Int
 {
     let transfer = unsafe Transfer.of(context)
