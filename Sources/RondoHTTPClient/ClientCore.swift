@@ -23,8 +23,9 @@ actor ClientCore {
     /// Those that libcurl works on.
     private var active: [TransferID: Transfer] = [:]
     private var lastID: UInt64 = 0
-    private var timer: Task<Void, Never>?
-    private var timerDeadline: ContinuousClock.Instant?
+    /// Tasks that sleep until there may be something to do, by when. A few at most: one that wakes early enough stays,
+    /// and none is taken back.
+    private var sleepers: [ContinuousClock.Instant: Task<Void, Never>] = [:]
     /// Told when a transfer or a watch has ended.
     private let quiet = Notify()
     private(set) var isClosed = false
@@ -233,18 +234,16 @@ actor ClientCore {
 
     private func arm(_ deadline: ContinuousClock.Instant?) {
         guard let deadline else { return }
-        if let timerDeadline, timerDeadline <= deadline { return }
-        timer?.cancel()
-        timerDeadline = deadline
-        timer = Task { [weak self] in
+        if sleepers.keys.contains(where: { $0 <= deadline }) { return }
+        sleepers[deadline] = Task { [weak self] in
             guard (try? await Task.sleep(until: deadline, clock: .continuous)) != nil else { return }
-            await self?.timeHasCome()
+            await self?.timeHasCome(deadline)
         }
     }
 
-    private func timeHasCome() {
+    private func timeHasCome(_ deadline: ContinuousClock.Instant) {
+        sleepers[deadline] = nil
         if isGone { return }
-        timerDeadline = nil
         var next: ContinuousClock.Instant?
         for transfer in Array(active.values) {
             guard let limit = transfer.limit(configuration.timeouts) else { continue }
@@ -275,7 +274,7 @@ actor ClientCore {
         isClosed = true
         if isGone { return }
         for transfer in Array(active.values) { cancel(transfer.id, .closed) }
-        timer?.cancel()
+        for sleeper in sleepers.values { sleeper.cancel() }
         multi.close()
         isGone = true
         hasGone.store(true, ordering: .relaxed)

@@ -30,7 +30,7 @@ import Testing
             let output = folder.appending("out")
             try await Files.makeDirectory(output)
             let watch = try await DirectoryWatch.start(output)
-            let restarts = Task {
+            let restarts = Task(executorPreference: EventLoop.current!.executor) {
                 var arrived = 0
                 for try await event in watch {
                     guard case .movedTo = event.kind else { continue }

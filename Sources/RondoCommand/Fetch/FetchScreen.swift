@@ -41,7 +41,7 @@ struct FetchScreen {
         rows: [Row], sum: Sum, above: [String], size: (columns: Int, rows: Int), on terminal: Terminal
     ) -> String {
         // A column and a line stay free: a full line would wrap, a full screen scroll.
-        let width = max(20, size.columns - 1)
+        let width = max(10, size.columns - 1)
         let room = max(1, size.rows - 3)
         var lines = rows.prefix(rows.count > room ? room - 1 : room).map { Self.line($0, width, terminal) }
         if rows.count > lines.count {
