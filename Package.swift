@@ -23,6 +23,7 @@ let package = Package(
         .library(name: "RondoTracing", targets: ["RondoTracing"]),
         .library(name: "RondoNIO", targets: ["RondoNIO"]),
         .library(name: "RondoHTTP", targets: ["RondoHTTP"]),
+        .library(name: "RondoHTTPClient", targets: ["RondoHTTPClient"]),
         .executable(name: "rondo", targets: ["RondoCommand"]),
     ],
     dependencies: [
@@ -88,6 +89,27 @@ let package = Package(
                 "Rondo", "RondoInsight", "RondoTracing",
                 .product(name: "InMemoryTracing", package: "swift-distributed-tracing"),
                 .product(name: "Tracing", package: "swift-distributed-tracing"),
+        // The HTTP client: libcurl driven by the loop, zlib for bodies.
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(
+            name: "RondoHTTPClient",
+            dependencies: [
+                "CCurl", "CZlib", "Rondo",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .target(
+            name: "HTTPOrigins",
+            dependencies: ["Rondo", .product(name: "SystemPackage", package: "swift-system")],
+            path: "Tests/HTTPOrigins", packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoHTTPClientTests",
+            dependencies: [
+                "HTTPOrigins", "Rondo", "RondoHTTPClient",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
         .target(name: "CRondoTesting"),
@@ -101,14 +123,22 @@ let package = Package(
         .executableTarget(
             name: "RondoCommand",
             dependencies: [
-                "CRondo", "Rondo", "RondoInsight",
+                "CRondo", "Rondo", "RondoHTTPClient", "RondoInsight",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
-        .testTarget(name: "RondoCommandTests", dependencies: ["RondoCommand"], swiftSettings: settings),
+        .testTarget(
+            name: "RondoCommandTests",
+            dependencies: [
+                "HTTPOrigins", "Rondo", "RondoCommand",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         .executableTarget(
             name: "TakeoverProbe",
