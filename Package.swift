@@ -125,7 +125,7 @@ let package = Package(
         .executableTarget(
             name: "RondoCommand",
             dependencies: [
-                "CRondo", "Rondo", "RondoHTTPClient", "RondoInsight",
+                "CRondo", "Rondo", "RondoHTTP", "RondoHTTPClient", "RondoInsight",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "GRDB", package: "GRDB.swift"),
