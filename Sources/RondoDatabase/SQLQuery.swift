@@ -79,6 +79,11 @@ extension SQLQuery: ExpressibleByStringInterpolation {
         /// Binds a value.
         public mutating func appendInterpolation(_ value: some SQLConvertible) { query.bind(value.sqlValue) }
 
+        /// Binds a value, or `NULL` if there is none. (An operator that finds it: `IS NOT DISTINCT FROM`.)
+        public mutating func appendInterpolation(_ value: (some SQLConvertible)?) {
+            query.bind(value?.sqlValue ?? .null)
+        }
+
         /// Binds each of these values, with commas between; `NULL` if there are none, so that `IN (…)` finds nothing.
         public mutating func appendInterpolation(list values: some Collection<some SQLConvertible>) {
             if values.isEmpty { query.text += "NULL" }

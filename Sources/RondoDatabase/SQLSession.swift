@@ -38,6 +38,7 @@ public protocol SQLDatabase: SQLSession {
     /// that are not run on that session are not part of it.
     ///
     /// - Throws: what `body` throws, or `SQLError`.
+    @discardableResult
     func transaction<Result>(_ body: (Transaction) async throws -> Result) async throws -> Result
 
     /// Waits until what runs has ended, and closes it. Not even cancellation of the task cuts this short.

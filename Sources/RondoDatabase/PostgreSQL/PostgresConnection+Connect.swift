@@ -72,7 +72,8 @@ extension PostgresConnection {
         let parts = last.split(separator: ": ", omittingEmptySubsequences: false)
         for (index, part) in parts.enumerated() {
             let code = part.drop { $0 == " " }
-            guard index > 0, code.count == 5, code.allSatisfy({ $0.isNumber || ($0.isUppercase && $0.isASCII) })
+            guard index > 0, code.count == 5, code.allSatisfy({ $0.isASCII && ($0.isNumber || $0.isUppercase) }),
+                code.contains(where: \.isNumber)
             else { continue }
             let message = parts[(index + 1)...].joined(separator: ": ")
             // Starting, stopping, full: it is a server, but not there for us yet.

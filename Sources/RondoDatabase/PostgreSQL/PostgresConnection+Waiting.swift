@@ -50,9 +50,9 @@ extension PostgresConnection {
         repeat {
             guard handle.consumeInput() else { return false }
             while let notification = handle.nextNotification() {
-                if isListening { notifications.append(notification) }
+                if listener != nil { notifications.append(notification) }
             }
-        } while (handle.isBusy || isListening) && handle.hasDecryptedInput
+        } while (handle.isBusy || listener != nil) && handle.hasDecryptedInput
         return true
     }
 

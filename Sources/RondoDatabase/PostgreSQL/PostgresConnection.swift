@@ -43,7 +43,9 @@ public actor PostgresConnection: SQLDatabase {
     var command = PostgresCommand()
     /// Those that have come for whoever listens.
     var notifications: [PostgresNotification] = []
-    var isListening = false
+    /// Who listens: the number of a `listen`.
+    var listener: Int?
+    var listeners = 0
 
     init(_ handle: PostgresHandle, subject: String, configuration: PostgresConfiguration, loop: EventLoop) {
         self.handle = handle
@@ -92,6 +94,7 @@ public actor PostgresConnection: SQLDatabase {
 
     // MARK: Transactions
 
+    @discardableResult
     public nonisolated func transaction<Result>(
         _ body: (PostgresTransaction) async throws -> Result
     ) async throws -> Result {
@@ -99,6 +102,7 @@ public actor PostgresConnection: SQLDatabase {
     }
 
     /// Runs a transaction of a certain kind. See ``SQLDatabase/transaction(_:)``.
+    @discardableResult
     public nonisolated func transaction<Result>(
         _ options: PostgresTransaction.Options, _ body: (PostgresTransaction) async throws -> Result
     ) async throws -> Result {

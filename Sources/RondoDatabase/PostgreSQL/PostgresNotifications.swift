@@ -19,7 +19,7 @@ public struct PostgresNotifications: AsyncSequence, Sendable {
     public struct AsyncIterator: AsyncIteratorProtocol {
         fileprivate let iteration: BatchIteration<PostgresNotification>
 
-        /// The next notification. It is never nil: a connection that is lost throws.
+        /// The next notification; nil if another iterator has ended the listening. A connection that is lost throws.
         ///
         /// Cancellation ends listening, and throws.
         public func next() async throws(SQLError) -> PostgresNotification? { try await iteration.next() }
@@ -53,33 +53,36 @@ extension PostgresConnection {
         var query: SQLQuery = ""
         for channel in channels { query = "\(query)LISTEN \(identifier: channel); " }
         try await begin(query, turn)
-        isListening = true
-        let source = NotificationSource(self)
+        listeners += 1
+        let number = listeners
+        listener = number
         do throws(SQLError) {
             _ = try await script(query)
             await finish()
         } catch {
-            isListening = false
+            listener = nil
             await end(turn)
             throw error
         }
         // Only an iterator that has begun is dropped with a word, so the source sees to its own end.
+        let source = NotificationSource(self, number)
         return PostgresNotifications { () async throws(SQLError) in source }
     }
 
-    fileprivate func nextNotifications() async throws(SQLError) -> [PostgresNotification]? {
+    fileprivate func nextNotifications(_ number: Int) async throws(SQLError) -> [PostgresNotification]? {
+        guard listener == number else { return nil }
         while notifications.isEmpty {
             let handle = try opened()
             guard let watch else { throw lose("") }
             do throws(IOError) {
                 try await watch.waitUntilReadable()
             } catch {
-                await stopListening()
+                await stopListening(number)
                 throw SQLError("listen on", subject, error.isCancellation ? .cancelled : .disconnected("\(error)"))
             }
             if !consumeInput(handle) {
                 let error = lose(handle.errorMessage)
-                await stopListening()
+                await stopListening(number)
                 throw error
             }
         }
@@ -87,14 +90,14 @@ extension PostgresConnection {
         return notifications
     }
 
-    fileprivate func stopListening() async {
-        guard isListening else { return }
+    fileprivate func stopListening(_ number: Int) async {
+        guard listener == number else { return }
+        listener = nil
         command.onCancellation = .goesOn
         command.deadline = .now + configuration.cancelPatience
         if handle != nil {
             do throws(SQLError) { _ = try await script("UNLISTEN *") } catch { _ = lose("\(error)") }
         }
-        isListening = false
         notifications = []
         await end(turn)
     }
@@ -103,15 +106,22 @@ extension PostgresConnection {
 /// Listens until it is dropped.
 private final class NotificationSource: BatchSource {
     private let connection: PostgresConnection
+    private let number: Int
 
-    init(_ connection: PostgresConnection) { self.connection = connection }
-
-    deinit {
-        let connection = connection
-        Task { await connection.stopListening() }
+    init(_ connection: PostgresConnection, _ number: Int) {
+        self.connection = connection
+        self.number = number
     }
 
-    func nextBatch() async throws(SQLError) -> [PostgresNotification]? { try await connection.nextNotifications() }
-    func abandon() async { await connection.stopListening() }
+    deinit {
+        let (connection, number) = (connection, number)
+        Task { await connection.stopListening(number) }
+    }
+
+    func nextBatch() async throws(SQLError) -> [PostgresNotification]? {
+        try await connection.nextNotifications(number)
+    }
+
+    func abandon() async { await connection.stopListening(number) }
 }
 #endif

@@ -141,6 +141,7 @@ public actor PostgresPool: SQLDatabase {
         }
     }
 
+    @discardableResult
     public nonisolated func transaction<Result>(
         _ body: (PostgresTransaction) async throws -> Result
     ) async throws -> Result {
@@ -148,6 +149,7 @@ public actor PostgresPool: SQLDatabase {
     }
 
     /// Runs a transaction of a certain kind. See ``SQLDatabase/transaction(_:)``.
+    @discardableResult
     public nonisolated func transaction<Result>(
         _ options: PostgresTransaction.Options, _ body: (PostgresTransaction) async throws -> Result
     ) async throws -> Result {
@@ -157,6 +159,7 @@ public actor PostgresPool: SQLDatabase {
     /// Lends a connection, for what takes several statements on the same one: `SET`, copies, pipelines.
     ///
     /// One that comes back with an open transaction is dropped.
+    @discardableResult
     public nonisolated func withConnection<Result>(
         _ body: (PostgresConnection) async throws -> Result
     ) async throws -> Result {

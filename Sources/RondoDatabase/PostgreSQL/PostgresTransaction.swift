@@ -67,6 +67,7 @@ public struct PostgresTransaction: SQLSession {
 
     /// Runs a part of the transaction that may fail by itself: if `body` throws, what it did is undone, and the
     /// transaction goes on.
+    @discardableResult
     public func savepoint<Result>(_ body: (PostgresTransaction) async throws -> Result) async throws -> Result {
         try await execute("SAVEPOINT rondo")
         do {

@@ -77,6 +77,7 @@ public final class SQLiteDatabase: SQLDatabase {
     /// another one wrote first.
     ///
     /// See ``SQLDatabase/transaction(_:)``.
+    @discardableResult
     public func transaction<Result>(_ body: (SQLiteSession) async throws -> Result) async throws -> Result {
         let query: SQLQuery = "BEGIN"
         try await turn.acquire(for: query)
