@@ -24,7 +24,7 @@ let package = Package(
         .executable(name: "rondo", targets: ["RondoCommand"]),
     ],
     traits: [
-        .trait(name: "PostgreSQL", description: "PostgreSQL in RondoDatabase, by libpq (Debian's libpq-dev)."),
+        .trait(name: "PostgreSQL", description: "PostgreSQL in RondoDatabase, by libpq (Debian's libpq-dev).")
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-system.git", from: "1.4.0"),

@@ -31,7 +31,9 @@ let package = Package(
         .executableTarget(name: "loop-costs", dependencies: [.product(name: "Rondo", package: "rondo")]),
         .executableTarget(
             name: "postgres-select",
-            dependencies: [.product(name: "Rondo", package: "rondo"), .product(name: "RondoDatabase", package: "rondo")]),
+            dependencies: [
+                .product(name: "Rondo", package: "rondo"), .product(name: "RondoDatabase", package: "rondo"),
+            ]),
         .executableTarget(
             name: "counts", dependencies: ["AllocationCounter", .product(name: "Rondo", package: "rondo")]),
     ],

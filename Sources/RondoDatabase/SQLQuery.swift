@@ -95,7 +95,8 @@ extension SQLQuery: ExpressibleByStringInterpolation {
 
         /// The name of a table, a column…, quoted. Upper and lower case count.
         public mutating func appendInterpolation(identifier name: String) {
-            query.text += "\"\(name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\""))\""
+            query.text +=
+                "\"\(name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\""))\""
         }
 
         /// Another query, its values included.

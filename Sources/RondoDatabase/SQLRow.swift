@@ -52,7 +52,9 @@ public struct SQLRow: Hashable, Sendable {
     /// The values of the first columns as these types, one for each.
     ///
     /// - Throws: `SQLError`: there are fewer columns, or a value is not one of its type.
-    public func decode<each Value: SQLConvertible>(_ type: repeat (each Value).Type) throws(SQLError) -> (repeat each Value) {
+    public func decode<each Value: SQLConvertible>(_ type: repeat (each Value).Type) throws(SQLError) -> (
+        repeat each Value
+    ) {
         var index = -1
         func next<Next: SQLConvertible>(_ type: Next.Type) throws(SQLError) -> Next {
             index += 1

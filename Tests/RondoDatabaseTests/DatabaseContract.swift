@@ -39,7 +39,9 @@ enum DatabaseContract {
         var error = try await failure { try await database.execute("INSERT INTO file VALUES (\("a"), 1, NULL, NULL)") }
         #expect(error.refusal?.kind == .uniqueViolation, "\(error)")
         #expect(error.subject == "INSERT INTO file VALUES ($1, 1, NULL, NULL)")
-        error = try await failure { try await database.execute("INSERT INTO file VALUES ('b', \(Int?.none), NULL, NULL)") }
+        error = try await failure {
+            try await database.execute("INSERT INTO file VALUES ('b', \(Int?.none), NULL, NULL)")
+        }
         #expect(error.refusal?.kind == .notNullViolation, "\(error)")
         for text in ["SELEC 1", "SELECT * FROM nothing"] {
             error = try await failure { _ = try await database.query(SQLQuery(unsafeText: text)) }

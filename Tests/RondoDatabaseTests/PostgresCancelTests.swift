@@ -86,7 +86,9 @@ extension DatabaseSuites.Postgres {
             try observed(.machine) { connection, observer in
                 let process = try #require(await connection.processID)
                 let task = start {
-                    for try await row in connection.rows("SELECT n, repeat('x', 1000) FROM generate_series(1, 100000000) n") {
+                    for try await row in connection.rows(
+                        "SELECT n, repeat('x', 1000) FROM generate_series(1, 100000000) n")
+                    {
                         guard try row["n", as: Int.self] == 10 else { continue }
                         try await waitUntil { try await Self.state(process, observer) == "active ClientWrite" }
                         if stopsByBreak { break }
@@ -181,7 +183,9 @@ extension DatabaseSuites.Postgres {
                 try await makeFiles(in: connection, blob: "BYTEA")
                 try await connection.execute("INSERT INTO file VALUES ('a', 1)")
                 let readOnly = try await failure {
-                    try await connection.transaction(.init(isReadOnly: true)) { _ = try await $0.execute("DELETE FROM file") }
+                    try await connection.transaction(.init(isReadOnly: true)) {
+                        _ = try await $0.execute("DELETE FROM file")
+                    }
                 }
                 #expect(readOnly.refusal?.kind == .permission, "\(readOnly)")
                 let conflict = try await failure {
@@ -204,7 +208,9 @@ extension DatabaseSuites.Postgres {
                     }
                 }
                 try await isInside.wait()
-                let outside = start { try await connection.first("SELECT pg_current_xact_id_if_assigned() IS NULL, size FROM file") }
+                let outside = start {
+                    try await connection.first("SELECT pg_current_xact_id_if_assigned() IS NULL, size FROM file")
+                }
                 for _ in 0..<10 { await EventLoop.yield() }
                 mayEnd.set()
                 try await transaction.value

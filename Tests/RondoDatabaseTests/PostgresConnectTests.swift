@@ -108,7 +108,8 @@ extension DatabaseSuites.Postgres {
             #expect(
                 refused
                     == .refused(SQLRefusal(.permission, code: "28P01", message: "password authentication failed: x")))
-            let starting = "connection to server on socket \"/a: b/.s\" failed: FATAL:  57P03: the database is starting up"
+            let starting =
+                "connection to server on socket \"/a: b/.s\" failed: FATAL:  57P03: the database is starting up"
             #expect(
                 Connection.cause(ofConnectFailure: starting)
                     == .disconnected("the database is starting up (57P03)"))
@@ -131,7 +132,8 @@ extension DatabaseSuites.Postgres {
                 #expect(count == 20_001)
                 let row = try await connection.first("SELECT * FROM file WHERE path = \(odd)")
                 #expect(row?.values == [.text(odd), .integer(1), .blob([0, 92, 255]), .null])
-                #expect(try await connection.first("SELECT sum(size)::int8 FROM file")?.values == [.integer(200_030_001)])
+                #expect(
+                    try await connection.first("SELECT sum(size)::int8 FROM file")?.values == [.integer(200_030_001)])
                 // Out of one connection, into another, in pieces.
                 let other = try await PostgresConnection.connect(to: cluster.remote())
                 try await other.execute("CREATE TEMP TABLE twin (LIKE file)")
@@ -169,7 +171,9 @@ extension DatabaseSuites.Postgres {
                     try await loop.0.write(text)
                     try await loop.0.finishWriting()
                 }
-                #expect(try await connection.copyIn("COPY number FROM STDIN") { try await $0.write(from: loop.1) } == 50_000)
+                #expect(
+                    try await connection.copyIn("COPY number FROM STDIN") { try await $0.write(from: loop.1) } == 50_000
+                )
                 try await sending.value
                 back.cancel()
                 _ = try? await back.value
@@ -206,7 +210,9 @@ extension DatabaseSuites.Postgres {
                 #expect(error.isCancellation, "\(error)")
                 for try await _ in connection.copyOut("COPY (SELECT generate_series(1, 100000000)) TO STDOUT") { break }
                 error = try await failure {
-                    for try await _ in connection.copyOut("COPY (SELECT 1 / (5 - n) FROM generate_series(1, 9) n) TO STDOUT") {}
+                    for try await _ in connection.copyOut(
+                        "COPY (SELECT 1 / (5 - n) FROM generate_series(1, 9) n) TO STDOUT")
+                    {}
                 }
                 #expect(error.refusal?.code == "22012", "\(error)")
                 for text in ["COPY file TO STDOUT", "COPY file FROM STDIN", "SELECT 1"] {

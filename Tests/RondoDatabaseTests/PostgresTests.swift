@@ -42,7 +42,8 @@ extension DatabaseSuites.Postgres {
             }
         }
 
-        private func withPool(_ kind: LoopKind, _ body: @escaping @Sendable (PostgresPool) async throws -> Void) throws {
+        private func withPool(_ kind: LoopKind, _ body: @escaping @Sendable (PostgresPool) async throws -> Void) throws
+        {
             let cluster = try PostgresCluster.shared.get()
             try kind.run {
                 let pool = PostgresPool(cluster.remote(), size: 4)
@@ -127,7 +128,8 @@ extension DatabaseSuites.Postgres {
                 let refusal = try #require(error.refusal)
                 #expect(refusal.code == "23505" && refusal.constraint == "file_pkey" && refusal.table == "file")
                 #expect(
-                    "\(error)" == "run INSERT INTO file VALUES ($1, $2): duplicate key value violates unique constraint "
+                    "\(error)"
+                        == "run INSERT INTO file VALUES ($1, $2): duplicate key value violates unique constraint "
                         + "\"file_pkey\" (23505; Key (path)=(a) already exists.)")
                 let syntax = try await failure { _ = try await connection.query("SELECT pathh FROM file") }
                 #expect(syntax.refusal?.position == 8)

@@ -17,7 +17,7 @@ final class PostgresHandle {
     /// Begins to connect; nil if there is no memory.
     init?(_ parameters: [String: String], onNotice: (@Sendable (String) -> Void)?) {
         var pointers: [UnsafePointer<CChar>?] = unsafe []
-        defer { for unsafe pointer in unsafe pointers { unsafe free(UnsafeMutablePointer(mutating: pointer)) } }
+        defer { for unsafepointer in unsafe pointers { unsafe free(UnsafeMutablePointer(mutating: pointer)) } }
         let sorted = parameters.sorted { $0.key < $1.key }
         for text in sorted.map(\.key) + sorted.map(\.value) { unsafe pointers.append(strdup(text)) }
         let keywords = unsafe Array(pointers[..<sorted.count]) + [nil]
@@ -95,7 +95,8 @@ final class PostgresHandle {
         guard let notification = unsafe PQnotifies(connection) else { return nil }
         defer { unsafe PQfreemem(notification) }
         return unsafe PostgresNotification(
-            channel: String(cString: notification.pointee.relname), payload: String(cString: notification.pointee.extra),
+            channel: String(cString: notification.pointee.relname),
+            payload: String(cString: notification.pointee.extra),
             processID: notification.pointee.be_pid)
     }
 
@@ -106,7 +107,8 @@ final class PostgresHandle {
         var words: UnsafeMutablePointer<CChar>?
         guard let options = unsafe PQconninfoParse(connectionString, &words) else {
             defer { unsafe PQfreemem(words) }
-            throw SQLError("read", "the connection string", .invalid(unsafe words.map { unsafe trimmed($0) } ?? "no memory"))
+            throw SQLError(
+                "read", "the connection string", .invalid(unsafe words.map { unsafe trimmed($0) } ?? "no memory"))
         }
         return unsafe values(options)
     }
@@ -119,7 +121,9 @@ final class PostgresHandle {
         var values: [String: String] = [:]
         var option = unsafe options
         while let keyword = unsafe option.pointee.keyword {
-            if let value = unsafe option.pointee.val { unsafe values[String(cString: keyword)] = String(cString: value) }
+            if let value = unsafe option.pointee.val {
+                unsafe values[String(cString: keyword)] = String(cString: value)
+            }
             unsafe option += 1
         }
         return values
@@ -138,7 +142,9 @@ final class PostgresHandle {
 private enum TLSPending {
     // SAFETY: the name's function has this signature in all versions of OpenSSL.
     typealias Function = @convention(c) (UnsafeMutableRawPointer) -> Int32
-    static let function: Function? = unsafe dlsym(nil, "SSL_pending").map { unsafe unsafeBitCast($0, to: Function.self) }
+    static let function: Function? = unsafe dlsym(nil, "SSL_pending").map {
+        unsafe unsafeBitCast($0, to: Function.self)
+    }
 }
 
 /// What libpq calls with each notice.

@@ -86,7 +86,8 @@ public actor PostgresPool: SQLDatabase {
     /// A pool for the calling task's loop. Nothing is connected yet.
     public init(_ server: PostgresConfiguration, _ configuration: Configuration) {
         guard let loop = EventLoop.current else {
-            fatalError("a PostgresPool was made outside of an event loop: make it in a RondoProgram or in EventLoop.run { }")
+            fatalError(
+                "a PostgresPool was made outside of an event loop: make it in a RondoProgram or in EventLoop.run { }")
         }
         precondition(configuration.size > 0, "a pool must have a connection")
         self.loop = loop

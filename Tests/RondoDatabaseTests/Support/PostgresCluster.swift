@@ -87,7 +87,8 @@ final class PostgresCluster: Sendable {
 
     /// Ends the server as a power cut would: nothing is written down, no client is told.
     func crash() throws {
-        let processes = try shell("head -1 \(folder)/data/postmaster.pid; pgrep -P $(head -1 \(folder)/data/postmaster.pid)")
+        let processes = try shell(
+            "head -1 \(folder)/data/postmaster.pid; pgrep -P $(head -1 \(folder)/data/postmaster.pid)")
         let list = processes.split(separator: "\n").joined(separator: " ")
         // Its shared memory can be had again only when all of them are gone.
         _ = try shell("kill -KILL \(list); while kill -0 \(list) 2> /dev/null; do :; done; true")
