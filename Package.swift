@@ -21,6 +21,10 @@ let package = Package(
         .library(name: "RondoServices", targets: ["RondoServices"]),
         .library(name: "RondoMetrics", targets: ["RondoMetrics"]),
         .library(name: "RondoDatabase", targets: ["RondoDatabase"]),
+        .library(name: "RondoTracing", targets: ["RondoTracing"]),
+        .library(name: "RondoNIO", targets: ["RondoNIO"]),
+        .library(name: "RondoHTTP", targets: ["RondoHTTP"]),
+        .library(name: "RondoHTTPClient", targets: ["RondoHTTPClient"]),
         .executable(name: "rondo", targets: ["RondoCommand"]),
     ],
     traits: [
@@ -30,11 +34,17 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system.git", from: "1.4.0"),
         .package(url: "https://github.com/apple/swift-log.git", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-metrics.git", from: "2.7.0"),
+        .package(url: "https://github.com/apple/swift-distributed-tracing.git", from: "1.7.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.5.0"),
         .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.0.0"),
         .package(url: "https://github.com/apple/swift-crypto.git", from: "4.0.0"),
         .package(url: "https://github.com/apple/swift-async-algorithms.git", from: "1.1.4"),
+        .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-extras.git", from: "1.35.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.37.0"),
+        .package(url: "https://github.com/apple/swift-nio-http2.git", from: "1.46.0"),
+        .package(url: "https://github.com/apple/swift-http-types.git", from: "1.8.0"),
     ],
     targets: [
         .target(name: "CRondo"),
@@ -87,6 +97,44 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
+        .target(
+            name: "RondoTracing",
+            dependencies: [
+                "Rondo",
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoTracingTests",
+            dependencies: [
+                "Rondo", "RondoInsight", "RondoTracing",
+                .product(name: "InMemoryTracing", package: "swift-distributed-tracing"),
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
+            ],
+            swiftSettings: settings),
+        // The HTTP client: libcurl driven by the loop, zlib for bodies.
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+        .target(
+            name: "RondoHTTPClient",
+            dependencies: [
+                "CCurl", "CZlib", "Rondo",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .target(
+            name: "HTTPOrigins",
+            dependencies: ["Rondo", .product(name: "SystemPackage", package: "swift-system")],
+            path: "Tests/HTTPOrigins", packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoHTTPClientTests",
+            dependencies: [
+                "HTTPOrigins", "Rondo", "RondoHTTPClient",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .target(name: "CRondoTesting"),
         .target(
             name: "RondoTesting",
@@ -98,14 +146,22 @@ let package = Package(
         .executableTarget(
             name: "RondoCommand",
             dependencies: [
-                "CRondo", "Rondo", "RondoInsight",
+                "CRondo", "Rondo", "RondoHTTPClient", "RondoInsight",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
-        .testTarget(name: "RondoCommandTests", dependencies: ["RondoCommand"], swiftSettings: settings),
+        .testTarget(
+            name: "RondoCommandTests",
+            dependencies: [
+                "HTTPOrigins", "Rondo", "RondoCommand",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .target(name: "CTestSupport", path: "Tests/CTestSupport"),
         .executableTarget(
             name: "TakeoverProbe",
@@ -145,6 +201,52 @@ let package = Package(
             dependencies: [
                 "CRondo", "InspectProbe", "Rondo", "RondoCommand", "RondoInsight", "RondoTesting", "TraceProbe",
                 .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
+        // NIO's protocol stack on Rondo's loop.
+        .target(
+            name: "RondoNIO",
+            dependencies: [
+                "Rondo",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoNIOTests",
+            dependencies: [
+                "Rondo", "RondoNIO",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOWebSocket", package: "swift-nio"),
+                .product(name: "NIOExtras", package: "swift-nio-extras"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "RondoHTTP",
+            dependencies: [
+                "Rondo", "RondoNIO",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOTLS", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+                .product(name: "NIOHTTPTypesHTTP2", package: "swift-nio-extras"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoHTTPTests",
+            dependencies: [
+                "Rondo", "RondoHTTP",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ],
             swiftSettings: settings),
         .testTarget(

@@ -14,7 +14,7 @@ struct Command: ParsableCommand {
             (the default: io_uring where it works).
             """,
         subcommands: [
-            DemoCommand.self, PsCommand.self, TopCommand.self, TraceCommand.self, DoctorCommand.self,
+            DemoCommand.self, FetchCommand.self, PsCommand.self, TopCommand.self, TraceCommand.self, DoctorCommand.self,
         ])
 }
 

@@ -25,10 +25,15 @@ struct Terminal: Sendable {
     /// Columns: what COLUMNS says, else what the terminal says, else 80.
     var width: Int {
         if let text = environmentValue("COLUMNS"), let columns = Int(text), columns > 0 { return columns }
+        return size.columns
+    }
+
+    /// Columns and rows of the terminal now; 80 and 24 where it does not say.
+    var size: (columns: Int, rows: Int) {
         var size = winsize()
         // SAFETY: the kernel fills in the one value.
         let answer = unsafe ioctl(descriptor, UInt(TIOCGWINSZ), &size)
-        return answer == 0 && size.ws_col > 0 ? Int(size.ws_col) : 80
+        return answer == 0 && size.ws_col > 0 && size.ws_row > 0 ? (Int(size.ws_col), Int(size.ws_row)) : (80, 24)
     }
 
     /// Writes a line.

@@ -1,7 +1,7 @@
 /// What went wrong with a database: the operation, what it was done to, why, and what to do about it.
 ///
 /// ```
-/// run INSERT INTO file VALUES ($1, $2): duplicate key value violates unique constraint "file_pkey" (23505; Key (path)=(a) already exists.)
+/// run SELECT pathh FROM file: column "pathh" does not exist at character 8 (42703)
 /// ```
 public struct SQLError: Error, Hashable, Sendable, CustomStringConvertible {
     /// Why it went wrong.

@@ -117,6 +117,13 @@ final class InspectorAnswers {
                 json.key(name)
                 json.milliseconds(value)
             }
+            json.key("running")
+            json.object { json in
+                for (name, value) in statistics.runningNanosecondsByName.sorted(by: { $0.key < $1.key }) {
+                    json.key(name)
+                    json.milliseconds(value)
+                }
+            }
         }
     }
 

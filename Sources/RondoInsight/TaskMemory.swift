@@ -67,6 +67,16 @@ struct TaskMemory {
         }
     }
 
+    /// A task's name, and nothing else of it.
+    static func name(at address: UInt) -> String? {
+        guard let first = Memory(address + 104, count: 8) else { return nil }
+        var name: String?
+        forEachRecord(first.load(0, UInt.self)) { kind, content in
+            if kind == 6 { name = Memory.text(at: content) }
+        }
+        return name
+    }
+
     private static func dependency(at address: UInt) -> Dependency? {
         guard let record = Memory(address, count: 40) else { return nil }
         switch record.load(32, UInt8.self) {
@@ -78,17 +88,23 @@ struct TaskMemory {
         }
     }
 
-    /// Status records are a list: kind, next, content.
     private mutating func readRecords(_ first: UInt) {
-        var address = first
-        var seen = 0
-        while address != 0, seen < Self.recordLimit, let record = Memory(address, count: 24) {
-            seen += 1
-            switch record.load(0, UInt8.self) {
-            case 1: readAsyncLets(record.load(16, UInt.self))
-            case 6: name = Memory.text(at: record.load(16, UInt.self))
+        Self.forEachRecord(first) { kind, content in
+            switch kind {
+            case 1: readAsyncLets(content)
+            case 6: name = Memory.text(at: content)
             default: break
             }
+        }
+    }
+
+    /// Status records are a list: kind, next, content.
+    private static func forEachRecord(_ first: UInt, _ body: (_ kind: UInt8, _ content: UInt) -> Void) {
+        var address = first
+        var seen = 0
+        while address != 0, seen < recordLimit, let record = Memory(address, count: 24) {
+            seen += 1
+            body(record.load(0, UInt8.self), record.load(16, UInt.self))
             address = record.load(8, UInt.self)
         }
     }

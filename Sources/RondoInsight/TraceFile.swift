@@ -46,6 +46,8 @@ package struct TraceRing: Sendable {
     package var recorded: Int
     package var events: [TraceEvent]
     package var tasks: [TraceTask]
+    /// What its spans are called.
+    package var labels: [String]
 
     /// Events that the ring could not keep.
     package var dropped: Int { recorded - events.count }
@@ -88,7 +90,7 @@ struct TraceParts {
     let sectionSize: Int
 
     init(_ bytes: [UInt8]) throws(TraceError) {
-        let least = Int(RONDO_TRACE_HEADER_SIZE) + Int(RONDO_RING_HEADER_SIZE)
+        let least = Int(RONDO_TRACE_HEADER_SIZE) + EventMemoryLayout.fixedBytes
         guard bytes.count >= least, let header = value(rondo_trace_header.self, at: 0, in: bytes),
             header.magic == RONDO_TRACE_MAGIC
         else { throw TraceError("this is no trace file") }
@@ -96,7 +98,7 @@ struct TraceParts {
             throw TraceError("a trace file of version \(header.version); this reads version \(RONDO_TRACE_VERSION)")
         }
         let rest = bytes.count - Int(RONDO_TRACE_HEADER_SIZE)
-        guard header.section_size >= UInt64(RONDO_RING_HEADER_SIZE), header.section_size <= UInt64(rest),
+        guard header.section_size >= UInt64(EventMemoryLayout.fixedBytes), header.section_size <= UInt64(rest),
             header.loops > 0, Int(header.loops) <= rest / Int(header.section_size)
         else { throw TraceError("the trace file is cut off: \(bytes.count) bytes") }
         self.header = header
@@ -115,17 +117,21 @@ struct RawRing {
     /// Oldest first.
     var events: [rondo_event]
     var tasks: [rondo_task_entry]
+    var labels: [rondo_label]
 
     init?(_ section: ArraySlice<UInt8>) {
         guard let header = value(rondo_ring_header.self, at: section.startIndex, in: section) else { return nil }
-        let room = section.count - Int(RONDO_RING_HEADER_SIZE)
+        let room = section.count - EventMemoryLayout.fixedBytes
         guard header.event_capacity > 0, header.event_capacity <= UInt64(room / MemoryLayout<rondo_event>.size),
             header.task_capacity > 0, header.task_capacity <= UInt64(room / MemoryLayout<rondo_task_entry>.size / 2)
         else { return nil }
         let (events, tasks) = (Int(header.event_capacity), Int(header.task_capacity))
         guard 2 * tasks * 64 + events * 24 <= room, header.recorded < 1 << 62 else { return nil }
         self.header = header
-        let start = section.startIndex + Int(RONDO_RING_HEADER_SIZE)
+        labels = Self.latest(
+            UInt64(min(header.labels, RONDO_LABEL_COUNT)), of: Int(RONDO_LABEL_COUNT),
+            at: section.startIndex + Int(RONDO_RING_HEADER_SIZE), in: section)
+        let start = section.startIndex + EventMemoryLayout.fixedBytes
         self.tasks =
             Self.latest(header.named, of: tasks, at: start, in: section)
             + Self.latest(header.unnamed, of: tasks, at: start + tasks * 64, in: section)
@@ -178,6 +184,7 @@ extension TraceRing {
                 isChild: entry.is_child != 0, priority: entry.priority,
                 name: text(of: entry.name, length: Int(entry.name_length)) + (entry.is_cut != 0 ? "…" : ""))
         }
+        labels = raw.labels.map { text(of: $0.name, length: Int($0.length)) + ($0.is_cut != 0 ? "…" : "") }
     }
 }
 

@@ -32,6 +32,7 @@ package struct TraceJSON {
         }
         for stretch in model.stretches { write(stretch) }
         for call in model.offloads { write(call) }
+        for (number, span) in model.spans.enumerated() { write(span, number: number) }
         for turn in model.turns {
             event(
                 "\"ph\":\"C\",\"name\":\"ready jobs\",\"pid\":\(model.process),\"ts\":\(time(turn.waits))",
@@ -71,6 +72,17 @@ package struct TraceJSON {
                 "\"ph\":\"\(phase)\",\"cat\":\"offload pool\",\"name\":\(quoted(name)),\"id\":\"\(id)\","
                     + "\"pid\":\(model.process),\"tid\":0,\"ts\":\(time(moment))",
                 arguments: "\"operation\":\(quoted(call.kind.words))")
+        }
+    }
+
+    /// Spans may cross the stretches of their task, so they are asynchronous events beside it.
+    private mutating func write(_ span: TraceSpanRecord, number: Int) {
+        let ends = [("b", span.start)] + (span.isOpen ? [] : [("e", max(span.start, span.end))])
+        for (phase, moment) in ends {
+            event(
+                "\"ph\":\"\(phase)\",\"cat\":\"span\",\"name\":\(quoted(span.name)),\"id\":\"span \(number)\","
+                    + "\"pid\":\(tasksProcess),\"tid\":\(span.task + 1),\"ts\":\(time(moment))",
+                arguments: "\"task\":\(quoted(model.tasks[span.task].title))")
         }
     }
 

@@ -51,6 +51,18 @@ package struct TraceOffload: Sendable {
     package var end: UInt64
 }
 
+/// What the program calls a stretch of a task's work.
+package struct TraceSpanRecord: Sendable {
+    package var task: Int
+    package var name: String
+    package var start: UInt64
+    package var end: UInt64
+    /// Whether the trace ended before it did.
+    package var isOpen: Bool
+
+    package var duration: UInt64 { end - min(start, end) }
+}
+
 /// One turn of a loop.
 package struct TraceTurn: Sendable {
     package var loop: Int
@@ -106,6 +118,8 @@ package struct TraceModel: Sendable {
     package var stretches: [TraceStretch] = []
     package var turns: [TraceTurn] = []
     package var offloads: [TraceOffload] = []
+    /// In the order of their begins.
+    package var spans: [TraceSpanRecord] = []
     /// Operations that completed, by kind.
     package var operations: [Operation.Kind: Int] = [:]
     package var timers = 0
@@ -180,11 +194,15 @@ private struct ModelBuilder {
     private var open: [Open] = []
     private var pending: [UInt64: Pending] = [:]
     private var loops: [Int: Loop] = [:]
+    /// The places of spans that have not ended, by their numbers.
+    private var openSpans: [UInt32: Int] = [:]
+    private var labels: [Int: [String]] = [:]
     /// Events so far.
     private var count = 0
 
     init(model: TraceModel, known: [TraceTask]) {
         self.model = model
+        for ring in model.loops { labels[ring.loop] = ring.labels }
         for task in known { self.known[task.number] = task }
     }
 
@@ -276,7 +294,23 @@ private struct ModelBuilder {
             model.tasks[task].hasEnded = true
             index[event.task] = nil
         case .mark: break
+        case .spanBegan: spanBegins(event)
+        case .spanEnded:
+            // Of a span whose begin was overwritten nobody knows the name.
+            guard let span = openSpans.removeValue(forKey: event.operation) else { break }
+            model.spans[span].end = event.time
+            model.spans[span].isOpen = false
         }
+    }
+
+    private mutating func spanBegins(_ event: TraceEvent) {
+        let names = labels[Int(event.loop)] ?? []
+        let name = names.indices.contains(Int(event.value)) ? names[Int(event.value)] : "span"
+        openSpans[event.operation] = model.spans.count
+        model.spans.append(
+            TraceSpanRecord(
+                task: place(of: event.task, at: event.time), name: name, start: event.time, end: model.end, isOpen: true
+            ))
     }
 
     private mutating func turnBegins(_ loop: Int, at time: UInt64) {

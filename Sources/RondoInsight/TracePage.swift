@@ -10,7 +10,8 @@ package enum TracePage {
         let parts: [Substring: String] = [
             "TITLE": escaped("\(model.program): \(spoken(nanoseconds: model.end - model.start))"),
             "STYLE": text(PackageResources.page_css), "DATA": data(model),
-            "SCRIPT": text(PackageResources.model_js) + text(PackageResources.view_js),
+            "SCRIPT": text(PackageResources.model_js) + text(PackageResources.spans_js)
+                + text(PackageResources.view_js),
         ]
         var page = ""
         // The pieces between two signs are words of the page, or the names of its parts.
@@ -53,7 +54,7 @@ package enum TracePage {
                     .joined(separator: ",") + "]"
             ),
             ("tasks", "[" + tasks.joined(separator: ",\n") + "]"), ("stretches", stretches(model, since)),
-            ("turns", turns(model, since)), ("offloads", offloads(model, since)),
+            ("turns", turns(model, since)), ("offloads", offloads(model, since)), ("spans", spans(model, since)),
         ]
         return "{" + fields.map { "\"\($0)\":\($1)" }.joined(separator: ",\n") + "}"
     }
@@ -100,6 +101,15 @@ package enum TracePage {
         table.add(model.offloads.map { $0.task.map { UInt32($0) } ?? nobody })
         table.add(model.offloads.map { UInt32($0.kind.rawValue) })
         return table.base64
+    }
+
+    /// Few beside the stretches, and with names: so they are plain lists.
+    private static func spans(_ model: TraceModel, _ since: (UInt64) -> Double) -> String {
+        let lists = model.spans.map { span in
+            "[\(span.task),\(quoted(span.name)),\(since(span.start)),\(since(max(span.end, span.start))),"
+                + "\(span.isOpen ? 1 : 0)]"
+        }
+        return "[" + lists.joined(separator: ",\n") + "]"
     }
 
     /// The script's numbers for what a task waits for.

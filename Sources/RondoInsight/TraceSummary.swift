@@ -16,7 +16,7 @@ package struct TraceSummary {
     package var lines: [String] {
         var lines = head
         if model.eventCount == 0 { return lines + ["", "nothing was recorded"] }
-        for part in [loops, busiestTasks, longestWaits, kinds] where !part.isEmpty { lines += [""] + part }
+        for part in [loops, busiestTasks, longestWaits, spans, kinds] where !part.isEmpty { lines += [""] + part }
         return lines
     }
 
@@ -94,6 +94,20 @@ package struct TraceSummary {
                     + "  \(what)\(still)".left(34))
         }
         return rows.isEmpty ? [] : ["longest waits".left(35) + "time".right(11) + "  what for"] + rows.map(trimmed)
+    }
+
+    // MARK: Spans
+
+    private var spans: [String] {
+        let times = Dictionary(grouping: model.spans.filter { !$0.isOpen }, by: \.name)
+            .mapValues { $0.map(\.duration).sorted() }
+        let busiest = times.sorted { ($0.value.reduce(0, +), $1.key) > ($1.value.reduce(0, +), $0.key) }
+        let rows = busiest.prefix(Self.rows).map { name, times in
+            name.printable.left(35) + grouped(times.count).right(11)
+                + spoken(nanoseconds: times[times.count / 2]).right(11) + spoken(nanoseconds: times.last!).right(11)
+        }
+        let head = "spans".left(35) + "ended".right(11) + "median".right(11) + "longest".right(11)
+        return rows.isEmpty ? [] : [head] + rows
     }
 
     // MARK: Operations

@@ -114,7 +114,8 @@ final class Watchdog: Sendable {
 
     /// - Returns: the hog that has ended since.
     private func look(at watch: inout Watch, _ now: UInt64, _ isFresh: Bool) -> Hog? {
-        let pulse = watch.loop.pulse
+        let pulse = watch.loop.pulse.count
+        if isFresh { noteRunning(watch.loop, pulse) }
         if pulse != watch.pulse || (!isFresh && watch.hog == nil) {
             let ended = watch.hog
             watch.hog = nil
@@ -126,6 +127,15 @@ final class Watchdog: Sendable {
             watch.hog = sample(watch.loop, since: watch.since)
         }
         return nil
+    }
+
+    /// Counts the time since the last look as that of the task that runs now.
+    private func noteRunning(_ loop: EventLoop, _ pulse: UInt64) {
+        if pulse & 1 == 0 { return }
+        let address = loop.pulse.runningTask
+        let name = address == 0 ? "(actor)" : TaskMemory.name(at: address) ?? "(unnamed)"
+        // Another job runs by now, and the task may be gone: then what was read may be anything.
+        if loop.pulse.count == pulse { loop.pulse.addRunning(Self.interval, name: name) }
     }
 
     /// Interrupts the loop's thread and takes its stack: 50 to 400 µs of its time.

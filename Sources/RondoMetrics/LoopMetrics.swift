@@ -52,10 +52,14 @@ public enum LoopMetrics {
 enum Figure: String, CaseIterable {
     case turns, jobs, jobsTaken = "jobs_taken", systemCalls = "system_calls", busy = "busy_seconds", operations
     case readyJobs = "ready_jobs", timers, pendingOperations = "pending_operations", offloaded
+    case accepted = "connections_accepted", opened = "connections_opened", closed = "connections_closed"
+    case eventsRecorded = "events_recorded", eventsDropped = "events_dropped", running = "task_running_seconds"
 
     var isCounter: Bool {
         switch self {
-        case .turns, .jobs, .jobsTaken, .systemCalls, .busy, .operations: true
+        case .turns, .jobs, .jobsTaken, .systemCalls, .busy, .operations, .accepted, .opened, .closed, .eventsRecorded,
+            .eventsDropped, .running:
+            true
         case .readyJobs, .timers, .pendingOperations, .offloaded: false
         }
     }
@@ -75,10 +79,25 @@ enum Figure: String, CaseIterable {
         case .timers: "Timers that are set."
         case .pendingOperations: "Operations that have not finished."
         case .offloaded: "Calls queued or running in the offload pool."
+        case .accepted: "Connections that the loop's listeners have accepted."
+        case .opened: "Connections that became the loop's: accepted, or made."
+        case .closed: "Connections of the loop that were closed."
+        case .eventsRecorded: "Events of the flight recorder."
+        case .eventsDropped: "Events of the flight recorder that newer ones have overwritten."
+        case .running: "Seconds for which tasks were seen running, by their names, from fifty looks a second."
         }
     }
 
-    /// Its value; nil for `operations`, which has one for each kind.
+    /// Its values where it has several: what tells them apart, and each.
+    func values(in statistics: LoopStatistics) -> (label: String, values: [String: Double])? {
+        switch self {
+        case .operations: ("kind", statistics.operationsByKind.mapValues { Double($0) })
+        case .running: ("task", statistics.runningNanosecondsByName.mapValues { Double($0) / 1e9 })
+        default: nil
+        }
+    }
+
+    /// Its value; nil for what has several.
     func value(in statistics: LoopStatistics) -> Double? {
         switch self {
         case .turns: Double(statistics.turns)
@@ -86,11 +105,16 @@ enum Figure: String, CaseIterable {
         case .jobsTaken: Double(statistics.jobsTaken)
         case .systemCalls: Double(statistics.systemCalls)
         case .busy: Double(statistics.busyNanoseconds) / 1e9
-        case .operations: nil
+        case .operations, .running: nil
         case .readyJobs: Double(statistics.readyJobs)
         case .timers: Double(statistics.timers)
         case .pendingOperations: Double(statistics.pendingOperations)
         case .offloaded: Double(statistics.offloadDepth)
+        case .accepted: Double(statistics.connectionsAccepted)
+        case .opened: Double(statistics.connectionsOpened)
+        case .closed: Double(statistics.connectionsClosed)
+        case .eventsRecorded: Double(statistics.eventsRecorded)
+        case .eventsDropped: Double(statistics.eventsDropped)
         }
     }
 }
@@ -106,11 +130,12 @@ private final class LoopReporter {
 
     func report(_ statistics: LoopStatistics) {
         for figure in Figure.allCases {
+            if let (label, values) = figure.values(in: statistics) {
+                let before = figure.values(in: last)?.values ?? [:]
+                for (key, value) in values { count(figure.name, value - (before[key] ?? 0), [(label, key)]) }
+            }
             guard let value = figure.value(in: statistics), let before = figure.value(in: last) else { continue }
             if figure.isCounter { count(figure.name, value - before) } else { set(figure.name, value) }
-        }
-        for (kind, count) in statistics.operationsByKind {
-            self.count(Figure.operations.name, Double(count - (last.operationsByKind[kind] ?? 0)), [("kind", kind)])
         }
         for (name, fraction) in [("p50", 0.5), ("p99", 0.99), ("max", 1)] {
             set("rondo_loop_lag_seconds_\(name)", Double(statistics.lag.nanoseconds(at: fraction)) / 1e9)

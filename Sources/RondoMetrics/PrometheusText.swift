@@ -22,9 +22,10 @@ struct PrometheusText {
     mutating func add(_ statistics: LoopStatistics, labels: [(String, String)]) {
         for figure in Figure.allCases {
             if let value = figure.value(in: statistics) { add(figure.name, "", labels, Self.number(value)) }
-        }
-        for (kind, count) in statistics.operationsByKind.sorted(by: { $0.key < $1.key }) {
-            add(Figure.operations.name, "", labels + [("kind", kind)], "\(count)")
+            guard let (label, values) = figure.values(in: statistics) else { continue }
+            for (key, value) in values.sorted(by: { $0.key < $1.key }) {
+                add(figure.name, "", labels + [(label, key)], Self.number(value))
+            }
         }
         let help = "How long a turn took, waits left out: so long may a job that became ready have stood in line."
         begin(Self.lagName, "# HELP \(Self.lagName) \(help)\n# TYPE \(Self.lagName) histogram")

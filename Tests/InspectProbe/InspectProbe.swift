@@ -66,6 +66,7 @@ struct InspectProbe: RondoProgram {
         exit(0)
     }
 
+    @inline(never)
     func forgetToResume() async {
         // SAFETY: it is never resumed; that is the point. The program ends with it.
         await unsafe withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
@@ -91,10 +92,11 @@ struct InspectProbe: RondoProgram {
 actor Bank {
     private let gate: AsyncEvent
     init(_ gate: AsyncEvent) { self.gate = gate }
-    func serve() async throws { try await gate.wait() }
+    @inline(never) func serve() async throws { try await gate.wait() }
 }
 
 struct Kitchen {
+    @inline(never)
     func cook() async {
         await EventLoop.yield()
         peelPotatoes(for: .milliseconds(200))

@@ -32,7 +32,9 @@ struct Probe {
     static func with(
         arguments: [String] = [], environment: [String: String] = [:], _ body: (Probe) async throws -> Void
     ) async throws {
-        var command = ChildProcess.Command("\(folder)/InspectProbe", arguments)
+        // A probe that was built for release stands elsewhere.
+        let probes = environmentValue("RONDO_PROBES") ?? folder
+        var command = ChildProcess.Command("\(probes)/InspectProbe", arguments)
         command.environment = .update(environment)
         command.input = .pipe
         command.output = .pipe

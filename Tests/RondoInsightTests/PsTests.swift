@@ -38,8 +38,10 @@ import Testing
             var goesOn: Bool
             var stack: [Task.Place]
         }
+        struct Loop: Decodable { var running: [String: Double] }
         var version: Int
         var pid: Int32
+        var loops: [Loop]
         var tasks: [Task]
         var findings: [Finding]
     }
@@ -148,6 +150,10 @@ import Testing
                 // Who has called it, across the await.
                 #expect(hog.stack.contains { $0.function == "Kitchen.cook()" })
                 #expect(hog.text.contains("kept loop 0 for") && hog.text.contains("in Kitchen.peelPotatoes(for:)"))
+                // Fifty looks a second saw it run, under its name.
+                let answer = try await probe.rondo("ps", "--json", "\(probe.process.processID)")
+                let program = try JSONDecoder().decode(Program.self, from: Data(answer.output))
+                #expect(program.loops[0].running["the hog"] ?? 0 >= 40)
             }
         }
     }

@@ -171,6 +171,53 @@ extension InsightSuites {
             for number in 0..<3 { #expect(model.tasks[try model.task("on \(number)")].jobs == 11) }
         }
 
+        /// Spans of two tasks cross, one is ended by another task, one by nobody; there are more names than room.
+        @Test(arguments: TestWorld.allCases) func spansHaveTheirNamesTasksAndTimes(world: TestWorld) throws {
+            let trace = try world.record {
+                let loop = EventLoop.current!
+                let first = Task(name: "first", executorPreference: loop.executor) {
+                    await withTraceSpan("outer") {
+                        await EventLoop.yield()
+                        await withTraceSpan("inner") { try? await Task.sleep(for: .milliseconds(2)) }
+                    }
+                    return TraceSpan.begin("handed over")
+                }
+                let second = Task(name: "second", executorPreference: loop.executor) {
+                    await withTraceSpan("outer") { await EventLoop.yield() }
+                    _ = TraceSpan.begin("never ended")
+                }
+                await first.value.end()
+                await second.value
+                let long = String(repeating: "x", count: 100)
+                await withTraceSpan(long) {}
+                for number in 0..<300 { await withTraceSpan("name \(number)") {} }
+            }
+            let model = TraceModel(trace)
+            func spans(_ task: String) throws -> [TraceSpanRecord] {
+                let task = try model.task(task)
+                return model.spans.filter { $0.task == task }
+            }
+            let (first, second) = (try spans("first"), try spans("second"))
+            #expect(first.map(\.name) == ["outer", "inner", "handed over"])
+            #expect(second.map(\.name) == ["outer", "never ended"])
+            #expect((first + second).map(\.isOpen) == [false, false, false, false, true])
+            #expect(first[1].duration >= 2_000_000 && first[0].duration >= first[1].duration)
+            #expect(first[0].start <= first[1].start && first[1].end <= first[0].end && first[0].end <= first[2].start)
+            let rest = model.spans.dropFirst(5)
+            #expect(rest.first?.name == String(repeating: "x", count: 62) + "…")
+            #expect(rest.count == 301 && rest.allSatisfy { !$0.isOpen })
+            #expect(rest.filter { $0.name == "span" }.count == 301 - (256 - 4), "names beyond the room for them")
+        }
+
+        @Test func aSpanMayEndOnAForeignThread() throws {
+            let trace = try TestWorld.machine.record {
+                let span = TraceSpan.begin("elsewhere")
+                await Task.detached { span.end() }.value
+                await EventLoop.current!.record(into: EventLoop.current!.recording!)  // a turn, with what was sent
+            }
+            #expect(TraceModel(trace).spans.map(\.isOpen) == [false])
+        }
+
         @Test(arguments: TestWorld.allCases) func marksAreTheRunningTasks(world: TestWorld) throws {
             let trace = try world.record {
                 let loop = EventLoop.current!

@@ -17,7 +17,8 @@ extension InsightSuites {
                     let loop = EventLoop.current!
                     await Task(name: "a \"name\" </script> \u{7}", executorPreference: loop.executor) {
                         try? await Task.sleep(for: .milliseconds(1))
-                        try? await offload { () }
+                        await withTraceSpan("a \"span\"") { try? await offload { () } }
+                        _ = TraceSpan.begin("open")
                     }.value
                 })
         }
@@ -56,8 +57,8 @@ extension InsightSuites {
             }
             let begun = events.filter { $0["ph"] as? String == "b" }.compactMap { $0["id"] as? String }
             let ended = events.filter { $0["ph"] as? String == "e" }.compactMap { $0["id"] as? String }
-            #expect(begun.sorted() == ended.sorted())
-            #expect(begun.count == 1)
+            #expect(begun.sorted() == (ended + ["span 1"]).sorted(), "a call of the pool, a span, and one without end")
+            #expect(begun.count == 3)
         }
 
         /// A thread of the format does one thing at a time, or things within things.

@@ -65,6 +65,19 @@ extension InsightSuites {
             #expect(page.text.contains("1.00 s"))
         }
 
+        @Test func spansHaveRowsBelowTheirTask() throws {
+            let trace = try TestWorld.simulated.record {
+                await Task(name: "cook", executorPreference: EventLoop.current!.executor) {
+                    await withTraceSpan("dinner") {
+                        await withTraceSpan("soup & <bread>") { try? await Task.sleep(for: .seconds(1)) }
+                        await withTraceSpan("roast") { try? await Task.sleep(for: .seconds(2)) }
+                    }
+                }.value
+            }
+            let page = try Browser.open(TraceModel(trace), "#spans=cook")
+            #expect(page.attribute("spans") == "dinner|soup &amp; &lt;bread&gt;, roast")
+        }
+
         @Test func hundredThousandEventsAreThereAtOnce() throws {
             let trace = try TestWorld.machine.record(capacity: 110_000) {
                 let loop = EventLoop.current!

@@ -20,6 +20,14 @@ import Testing
             let file = try await File.open("/etc/passwd")
             _ = try await file.read(10)
             await file.close()
+            let listener = try await TCPListener.listen(on: .loopback(port: 0))
+            let client = try await TCPStream.connect(to: listener.localAddress)
+            let server = try await listener.accept()
+            await client.close()
+            var dropped: TCPStream? = try await TCPStream.connect(to: listener.localAddress)
+            dropped = nil
+            #expect(dropped == nil)
+            _ = try await server.read()  // a turn, in which what was dropped is closed, too
             let text = await LoopMetrics.prometheusText()
             var types: [Substring: Substring] = [:]
             var values: [Substring: Double] = [:]
@@ -40,6 +48,12 @@ import Testing
             let labels = #"loop="0",driver="\#(driver)""#
             #expect(values["rondo_loop_turns_total{\(labels)}"] ?? 0 > 0)
             #expect(values[#"rondo_loop_operations_total{\#(labels),kind="read"}"#] == 1)
+            #expect(values["rondo_loop_connections_accepted_total{\(labels)}"] ?? 0 >= 1)
+            #expect(values["rondo_loop_connections_opened_total{\(labels)}"] == 3)
+            #expect(values["rondo_loop_connections_closed_total{\(labels)}"] == 2)
+            #expect(values["rondo_loop_events_dropped_total{\(labels)}"] == 0)
+            await server.close()
+            await listener.close()
             #expect(types["rondo_loop_turns_total"] == "counter")
             #expect(types["rondo_loop_ready_jobs"] == "gauge")
             // Buckets add up, to the count.

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #define RONDO_TRACE_MAGIC 0x31656361727452ull // "Rtrace1"
-#define RONDO_TRACE_VERSION 1u
+#define RONDO_TRACE_VERSION 2u
 #define RONDO_TRACE_HEADER_SIZE 4096u
 #define RONDO_RING_HEADER_SIZE 256u
 
@@ -36,6 +36,14 @@ struct rondo_task_entry {
     char name[44];
 };
 
+// What spans are called: a ring keeps the first names, and an event says which it means.
+#define RONDO_LABEL_COUNT 256u
+struct rondo_label {
+    uint8_t length;
+    uint8_t is_cut; // whether the name was longer
+    char name[62];
+};
+
 // Where each loop's part begins.
 struct rondo_ring_header {
     uint64_t recorded; // events so far; the ring keeps the latest
@@ -46,7 +54,7 @@ struct rondo_ring_header {
     uint32_t loop;
     uint32_t is_used;
     uint32_t uses_ticks; // else times are the driver's nanoseconds
-    uint32_t reserved;
+    uint32_t labels; // names of spans so far, RONDO_LABEL_COUNT at most
     uint64_t start_time; // when it was first used, in the ring's clock
     uint64_t start_nanoseconds; // and in the driver's
     char driver[16];
@@ -68,6 +76,7 @@ struct rondo_trace_header {
 
 _Static_assert(sizeof(struct rondo_event) == 24, "rondo_event");
 _Static_assert(sizeof(struct rondo_task_entry) == 64, "rondo_task_entry");
+_Static_assert(sizeof(struct rondo_label) == 64, "rondo_label");
 _Static_assert(sizeof(struct rondo_ring_header) <= RONDO_RING_HEADER_SIZE, "rondo_ring_header");
 _Static_assert(sizeof(struct rondo_trace_header) <= RONDO_TRACE_HEADER_SIZE, "rondo_trace_header");
 
@@ -93,6 +102,7 @@ struct rondo_ring {
     struct rondo_event *end;
     struct rondo_ring_header *header;
     struct rondo_task_entry *tasks; // those with a name, then the others
+    struct rondo_label *labels;
     uint64_t recorded;
     uint64_t now; // the time of what is noted next
     // Whose completion is being passed on: what it makes ready takes it over.
@@ -135,6 +145,15 @@ static inline void rondo_ring_add_task(struct rondo_ring *ring, const struct ron
     struct rondo_task_entry *table = ring->tasks + (entry->name_length > 0 ? 0 : header->task_capacity);
     table[*count % header->task_capacity] = *entry;
     __atomic_store_n(count, *count + 1, __ATOMIC_RELEASE);
+}
+
+// Notes a name of spans: its place, or RONDO_LABEL_COUNT if there is no room.
+static inline uint32_t rondo_ring_add_label(struct rondo_ring *ring, const struct rondo_label *label) {
+    uint32_t place = ring->header->labels;
+    if (place >= RONDO_LABEL_COUNT) return RONDO_LABEL_COUNT;
+    ring->labels[place] = *label;
+    __atomic_store_n(&ring->header->labels, place + 1, __ATOMIC_RELEASE);
+    return place;
 }
 
 // Opens the folder of trace files, making it if need be: a negated errno, or -EPERM if it is not the caller's alone.

@@ -11,6 +11,9 @@ extension EventLoop {
         unsafe rondo_current_loop().map { unsafe Unmanaged<EventLoop>.fromOpaque($0).takeUnretainedValue() }
     }
 
+    /// Whether the calling thread is this loop's. After the loop's end it is nobody's.
+    public var isCurrent: Bool { isOnOwnThread }
+
     /// Runs an async function on a new event loop of the calling thread, and answers what it answers.
     ///
     /// The function and its child tasks (task groups, `async let`) run on the loop, `Task.sleep` included.
@@ -145,6 +148,9 @@ extension EventLoop {
         statistics.timers = timers.count
         statistics.pendingOperations = pending.count
         statistics.offloadDepth = offloadPool.depth
+        statistics.eventsRecorded = eventRing?.recorded ?? 0
+        statistics.eventsDropped = eventRing?.dropped ?? 0
+        statistics.runningNanosecondsByName = pulse.running
         return statistics
     }
 

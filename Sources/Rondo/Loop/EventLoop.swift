@@ -69,14 +69,14 @@ public final class EventLoop: @unchecked Sendable {
     private static let arrivedCapacity = 256
     /// Those that have not been passed on yet.
     private var arrivedRange = 0..<0
-    private(set) var counters = LoopStatistics()
+    /// What it has done; `currentStatistics` adds what others count.
+    var counters = LoopStatistics()
     /// The tasks that it has seen, if anybody may look.
     package let liveTasks: LiveTasks?
     /// The first word of a task that is noted there; 0 if nobody may look.
     let notedWord: UInt
-    /// Counts jobs for those who watch from other threads: odd while one runs.
-    private let pulseCount = Atomic<UInt64>(0)
-    package var pulse: UInt64 { pulseCount.load(ordering: .relaxed) }
+    /// For those who watch from other threads.
+    package let pulse = LoopPulse()
     private var jobsSeen: UInt64 = 0
     private let thread = Atomic<Int32>(0)
     /// The thread that it runs on, as the kernel numbers threads; 0 before it has one.
@@ -94,6 +94,8 @@ public final class EventLoop: @unchecked Sendable {
     var eventRing: EventRing?
     /// Whose memory that is.
     var eventMemory: EventMemory?
+    /// The places of the names of spans in that memory.
+    var spanLabels: [String: UInt32] = [:]
 
     /// The loops that it shares tasks with, if there are any; they outlive this one's last turn.
     @inline(__always)
@@ -250,15 +252,15 @@ public final class EventLoop: @unchecked Sendable {
         sliceStart = 0
         if notedWord == 0 { return }
         jobsSeen &+= 1
-        pulseCount.store(jobsSeen << 1 | 1, ordering: .relaxed)
         let job = JobReference(job)
+        pulse.begins(jobsSeen, task: job.isTask ? job.bits : 0)
         if job.isTask { job.lastSeen = coarseTime }
     }
 
     @inline(__always)
     private func endBatch(_ jobs: UInt64) {
         counters.jobs &+= jobs
-        if notedWord != 0 { pulseCount.store(jobsSeen << 1, ordering: .relaxed) }
+        if notedWord != 0 { pulse.ends(jobsSeen) }
     }
 
     /// The next job: of those that others may take one in eight at least.

@@ -50,14 +50,16 @@ package final class EventMemory: @unchecked Sendable {
         unsafe header.pointee.event_capacity = UInt64(layout.eventCapacity)
         unsafe header.pointee.task_capacity = UInt64(layout.taskCapacity)
         unsafe header.pointee.loop = UInt32(number)
-        let tasks = unsafe (section + Int(RONDO_RING_HEADER_SIZE))
+        let labels = unsafe (section + Int(RONDO_RING_HEADER_SIZE))
+            .bindMemory(to: rondo_label.self, capacity: Int(RONDO_LABEL_COUNT))
+        let tasks = unsafe UnsafeMutableRawPointer(labels + Int(RONDO_LABEL_COUNT))
             .bindMemory(to: rondo_task_entry.self, capacity: 2 * layout.taskCapacity)
         let events = unsafe UnsafeMutableRawPointer(tasks + 2 * layout.taskCapacity)
             .bindMemory(to: rondo_event.self, capacity: layout.eventCapacity)
         unsafe (writers + number).initialize(
             to: rondo_ring(
                 next: events, first: events, end: events + layout.eventCapacity, header: header, tasks: tasks,
-                recorded: 0, now: 0, operation: 0, value: 0, extra: 0, detail: 0, has_completion: 0,
+                labels: labels, recorded: 0, now: 0, operation: 0, value: 0, extra: 0, detail: 0, has_completion: 0,
                 cause: EventKind.ready.rawValue, uses_ticks: 0))
     }
 
@@ -124,11 +126,14 @@ package struct EventMemoryLayout: Sendable {
     /// As many events as fit into so many bytes for each loop.
     package init(loops: Int, bytesPerLoop: Int) {
         // An event, and a 32nd of two tasks.
-        self.init(loops: loops, eventCapacity: (bytesPerLoop - Int(RONDO_RING_HEADER_SIZE)) / (24 + 4))
+        self.init(loops: loops, eventCapacity: (bytesPerLoop - Self.fixedBytes) / (24 + 4))
     }
 
+    /// Of a section: the header, and the names of spans.
+    package static var fixedBytes: Int { Int(RONDO_RING_HEADER_SIZE) + 64 * Int(RONDO_LABEL_COUNT) }
+
     package var sectionSize: Int {
-        let bytes = Int(RONDO_RING_HEADER_SIZE) + 2 * 64 * taskCapacity + 24 * eventCapacity
+        let bytes = Self.fixedBytes + 2 * 64 * taskCapacity + 24 * eventCapacity
         return (bytes + 4095) & ~4095
     }
 
@@ -141,6 +146,7 @@ extension EventLoop {
         get { eventMemory }
         set {
             eventRing = newValue?.ring(isInGroup ? number : 0, for: driver)
+            spanLabels.removeAll()
             offloadPool.isTimed = eventRing?.usesTicks ?? false
             eventMemory = newValue
         }

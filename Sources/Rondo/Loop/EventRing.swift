@@ -45,6 +45,10 @@ package enum EventKind: UInt8, Sendable, CaseIterable {
     case taskEnded
     /// The program's own: `operation` is what it said.
     case mark
+    /// A span of `task` has begun: `operation` is its number, `value` the place of its name.
+    case spanBegan
+    /// The span with the number `operation` has ended.
+    case spanEnded
 }
 
 /// The hand that writes into a ring. It belongs to the loop's thread; the memory is an `EventMemory`'s.
@@ -180,6 +184,38 @@ package struct EventRing {
         unsafe rondo_ring_refresh(ring)
         note(EventKind.mark.rawValue, task: task.taskNumber, operation: detail)
     }
+
+    /// A span has begun. Its name is at `label`, which is beyond all names if there was no room for it.
+    func spanBegins(_ number: UInt32, label: UInt32, task: UInt32) {
+        unsafe rondo_ring_refresh(ring)
+        note(EventKind.spanBegan.rawValue, task: task, operation: number, value: Int32(truncatingIfNeeded: label))
+    }
+
+    /// A span has ended.
+    func spanEnds(_ number: UInt32, task: UInt32) {
+        unsafe rondo_ring_refresh(ring)
+        note(EventKind.spanEnded.rawValue, task: task, operation: number)
+    }
+
+    /// Keeps a name of spans.
+    ///
+    /// - Returns: its place, or one beyond all if there is no room.
+    func add(label name: String) -> UInt32 {
+        var label = rondo_label()
+        let room = MemoryLayout.size(ofValue: label.name)
+        let bytes = name.utf8.prefix(room)
+        label.length = UInt8(bytes.count)
+        label.is_cut = name.utf8.count > room ? 1 : 0
+        // SAFETY: no longer than the room.
+        unsafe withUnsafeMutableBytes(of: &label.name) { unsafe $0.copyBytes(from: bytes) }
+        return unsafe rondo_ring_add_label(ring, &label)
+    }
+
+    /// Events so far.
+    var recorded: UInt64 { unsafe ring.pointee.recorded }
+
+    /// Those that newer ones have overwritten.
+    var dropped: UInt64 { unsafe recorded - min(recorded, ring.pointee.header.pointee.event_capacity) }
 
     /// Whether the ring's clock is the processor's.
     var usesTicks: Bool { unsafe ring.pointee.uses_ticks != 0 }

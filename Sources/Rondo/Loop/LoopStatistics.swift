@@ -23,6 +23,20 @@ public struct LoopStatistics: Sendable {
     public var busyNanoseconds: UInt64 = 0
     /// Tasks taken from other loops that had too many.
     public var jobsTaken: UInt64 = 0
+    /// Connections that listeners of this loop have accepted, those that were handed to other loops among them.
+    public var connectionsAccepted: UInt64 = 0
+    /// Connections of stream sockets that became this loop's: accepted, connected to a peer, or one end of a pair.
+    public var connectionsOpened: UInt64 = 0
+    /// Those of them that were closed.
+    public var connectionsClosed: UInt64 = 0
+    /// Events of the flight recorder so far; 0 if it is off.
+    public var eventsRecorded: UInt64 = 0
+    /// Those of them that newer ones have overwritten.
+    public var eventsDropped: UInt64 = 0
+    /// For how long tasks were seen running, by their names: from fifty looks a second, so one that runs for less than
+    /// a second in all is a guess. Tasks without a name are `(unnamed)`, queues of actors `(actor)`; beyond 256 names
+    /// the rest is `(other)`. Empty where nobody may look: see `RuntimeConfiguration.isInspectable`.
+    public var runningNanosecondsByName: [String: UInt64] = [:]
     /// How long a turn took, waits left out: so long may a job that became ready have stood in line.
     public var lag = LagHistogram()
 

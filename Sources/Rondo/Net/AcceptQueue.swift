@@ -74,6 +74,7 @@ final class AcceptQueue: WaitingSink, @unchecked Sendable {
     private func keep(_ connection: Descriptor) {
         if isClosing { return loop.driver.closeNow(connection) }
         accepted.append(connection)
+        loop.counters.connectionsAccepted &+= 1
         wake()
         if accepted.count > Self.pauseAt, let operation, !isPausing {
             isPausing = true

@@ -4,21 +4,35 @@
 
 import CRondo
 import Glibc
+public import SystemPackage
+
+/// Who is told how a write ended that it did not wait for (``SocketStream/startWriting(_:observer:)``).
+public protocol WriteObserver: AnyObject, Sendable {
+    /// Called once, on the stream's loop, between two jobs: do little here, and call nothing that waits.
+    ///
+    /// - Parameter error: nil if the kernel has taken over all of the bytes; else why not. The stream is then good for
+    ///   nothing but closing.
+    func writeEnded(_ error: Errno?)
+}
 
 /// A stream's sending side. It belongs to the loop's thread.
 @safe
 final class SendQueue: WaitingSink, @unchecked Sendable {
-    // SAFETY: as WaitingSink, which holds for the closer too. The bytes of a send are the chunk's, which is given back
-    // after the last completion.
+    // SAFETY: as WaitingSink, which holds for the closer too. The bytes of a send are the chunk's or an owner's; both
+    // are given back after the last completion.
 
     // What every message touches comes first.
 
-    /// The chunk under way.
+    /// The chunk under way; its buffer is none if the bytes are a program's own.
     private var chunk = BufferSlice.none
     /// How much of it the kernel has taken over.
     private var sent: UInt32 = 0
     /// Why a chunk could not be sent, an errno: whoever writes next is told, and so is everybody after.
     private(set) var failure: Int32 = 0
+    /// A program's own bytes that are under way, and who keeps them.
+    private var own: (owner: AnyObject, start: UnsafeRawPointer)?
+    /// Who is told when the chunk has been sent.
+    private var observer: (any WriteObserver)?
     /// The send of the chunk.
     private var operation: OperationID?
     /// Whether a task is in a call that writes.
@@ -43,11 +57,20 @@ final class SendQueue: WaitingSink, @unchecked Sendable {
         submit()
     }
 
+    /// Sends bytes that `own` keeps, as above.
+    func send(_ own: (owner: AnyObject, start: UnsafeRawPointer), count: Int) {
+        unsafe self.own = unsafe own
+        send(BufferSlice(buffer: BufferSlice.none.buffer, offset: 0, count: UInt32(count)))
+    }
+
+    /// Has `observer` told when what is under way has been sent, or can't be.
+    func observe(by observer: any WriteObserver) { self.observer = observer }
+
     @inline(__always)
     private func submit() {
-        let bytes = unsafe loop.receiveBuffers.bytes(of: chunk)
+        let start = unsafe own?.start ?? loop.receiveBuffers.bytes(of: chunk).baseAddress!
         unsafe operation = loop.start(
-            .send(descriptor, bytes.baseAddress! + Int(sent), count: Int(chunk.count - sent)), sink: self)
+            .send(descriptor, start + Int(sent), count: Int(chunk.count - sent)), sink: self)
     }
 
     override func deliver(_ completion: Completion) {
@@ -68,8 +91,16 @@ final class SendQueue: WaitingSink, @unchecked Sendable {
 
     @inline(__always)
     private func finish() {
-        loop.release(chunk)
+        if unsafe own == nil { loop.release(chunk) } else { unsafe own = nil }
         wake()
+        if observer != nil { tellObserver() }
+    }
+
+    @inline(never)
+    private func tellObserver() {
+        let observer = observer
+        self.observer = nil
+        observer?.writeEnded(failure == 0 ? nil : Errno(rawValue: failure))
     }
 
     /// Waits until no chunk is under way. If the task is cancelled the chunk is given up, and `failure` says so.

@@ -25,11 +25,13 @@ public class SocketStream: @unchecked Sendable {
     /// Whether the descriptor may be another's by now.
     final private(set) var hasGivenUpDescriptor = false
 
+    /// On the loop's thread.
     init(_ descriptor: Descriptor, loop: EventLoop, received: ReceiveQueue? = nil) {
         self.descriptor = descriptor
         self.loop = loop
         self.received = received ?? ReceiveQueue(descriptor, loop: loop)
         sending = SendQueue(descriptor, loop: loop)
+        loop.counters.connectionsOpened &+= 1
     }
 
     deinit {
@@ -39,6 +41,7 @@ public class SocketStream: @unchecked Sendable {
         loop.detach {
             await received.close()
             await sending.waitUntilSent()
+            loop.counters.connectionsClosed &+= 1
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
         }
     }
@@ -236,6 +239,7 @@ public class SocketStream: @unchecked Sendable {
         }
         await sending.waitUntilSent()
         hasGivenUpDescriptor = true
+        loop.counters.connectionsClosed &+= 1
         _ = await unsafe loop.performToTheEnd(.close(descriptor))
     }
 

@@ -35,6 +35,20 @@ public struct ByteChunk: ~Copyable {
         unsafe start = bytes.start
     }
 
+    /// A chunk of bytes in memory that an object keeps, for libraries with buffers of their own. Nothing is copied.
+    ///
+    /// Unsafe: `bytes` must stay where they are, unchanged, for as long as `owner` lives. Whoever has the chunk retains
+    /// the owner, and may let go of it on any thread.
+    ///
+    /// - Parameter bytes: at most 4 GB.
+    @unsafe
+    public init(_ bytes: UnsafeRawBufferPointer, keptBy owner: AnyObject) {
+        require(bytes.count <= UInt32.max, "a chunk of \(bytes.count) bytes is longer than a chunk can be")
+        self.owner = owner
+        slice = BufferSlice(buffer: BufferSlice.none.buffer, offset: 0, count: UInt32(bytes.count))
+        unsafe start = bytes.baseAddress ?? OwnedBytes.none.start
+    }
+
     /// No bytes.
     init() { self.init(OwnedBytes.none) }
 
@@ -46,7 +60,7 @@ public struct ByteChunk: ~Copyable {
 
     /// Whether the bytes are the receive buffers'.
     @inline(__always)
-    private var isBorrowed: Bool { slice.buffer != BufferSlice.none.buffer }
+    var isBorrowed: Bool { slice.buffer != BufferSlice.none.buffer }
 
     /// The loop whose receive buffers the bytes are in. Ask it of a borrowed chunk only.
     @inline(__always)
@@ -78,6 +92,13 @@ public struct ByteChunk: ~Copyable {
     consuming func take() -> BufferSlice {
         defer { slice = .none }
         return slice
+    }
+
+    /// The bytes, and who keeps them. Only for a chunk that is not borrowed.
+    @inline(__always)
+    consuming func takeOwned() -> (owner: AnyObject, start: UnsafeRawPointer) {
+        let parts = unsafe (owner, start)
+        return unsafe parts
     }
 
     /// Whether there are bytes, and they are in the receive buffers of `loop`.

@@ -69,6 +69,9 @@ struct DemoCommand: ParsableCommand {
             valueName: "path"))
     var html: String?
 
+    @Flag(help: "Order again and again, and watch all tasks live, as `rondo top` does, until q is pressed.")
+    var top = false
+
     @Flag(help: "Print one JSON object instead of the report.")
     var json = false
 
@@ -90,12 +93,19 @@ struct DemoCommand: ParsableCommand {
         }
         if let database, database.isEmpty { throw ValidationError("--database: the path is empty.") }
         if let html, html.isEmpty { throw ValidationError("--html: the path is empty.") }
+        if top, json || html != nil { throw ValidationError("--top shows no report: leave --json and --html out.") }
         if let folder, folder.isEmpty { throw ValidationError("--folder: the path is empty.") }
     }
 
     func run() throws {
         let command = self
         Command.runOnLoop {
+            if command.top {
+                try DemoTop.requireTerminal()
+                let tally = try await DemoRun(command).runWatched()
+                Terminal.output.write(tally.text)
+                return tally.failed == 0 ? 0 : 1
+            }
             let result = try await DemoRun(command).run()
             Terminal.output.write(command.json ? result.json : result.text(for: .output))
             if let path = command.html, let trace = result.trace {

@@ -31,28 +31,62 @@ struct DemoRun {
 
     init(_ command: DemoCommand) { self.command = command }
 
-    func run() async throws -> DemoResult {
+    /// All that is there before the first order.
+    private struct Stage {
+        var folder: ServedFolder
+        var notes: [String]
+        var files: [IndexedFile]
+        var orders: [Order]
+        var customer: Customer
+        var threads: ThreadWitness
+        var servers: [Task<Void, Never>]
+
+        /// Ends the origin and the front.
+        func close() async {
+            for server in servers { server.cancel() }
+            for server in servers { await server.value }
+        }
+    }
+
+    private func setUp() async throws -> Stage {
         let folder = try await ServedFolder.find(command.folder)
         let (index, notes) = try await makeIndex(of: folder)
         let files = try await index.files()
         let orders = (0..<command.orders).map { Order(number: $0 + 1, file: files[$0 % files.count]) }
-
-        let loop = EventLoop.current!
         let threads = ThreadWitness()
         let latency = Duration.nanoseconds(Int64(command.latency * 1e6))
         let origin = try await Origin(
             root: folder.root, latency: latency, breaksAfter: command.breakOriginAfter, threads: threads)
         let front = try await Front(index: index, origin: origin.address, threads: threads)
         let customer = Customer(front: front.address, patience: latency * 4 + .seconds(60), threads: threads)
-        let servers = [Task { await origin.run() }, Task { await front.run() }]
+        let servers = [
+            Task(name: "origin") { await origin.run() }, Task(name: "front") { await front.run() },
+        ]
+        return Stage(
+            folder: folder, notes: notes, files: files, orders: orders, customer: customer, threads: threads,
+            servers: servers)
+    }
 
-        var result = DemoResult(loop: loop, folder: folder.root.string, files: files, orders: command.orders)
-        result.notes = notes
+    /// Orders as long as somebody watches.
+    func runWatched() async throws -> DemoTop.Tally {
+        let stage = try await setUp()
+        let watched = Array(stage.orders.prefix(ordersAtOnce(stage.orders.count)))
+        let tally = try await DemoTop(watched, stage.customer).run()
+        await stage.close()
+        return tally
+    }
+
+    func run() async throws -> DemoResult {
+        let stage = try await setUp()
+        let (orders, customer) = (stage.orders, stage.customer)
+        let loop = EventLoop.current!
+        var result = DemoResult(
+            loop: loop, folder: stage.folder.root.string, files: stage.files, orders: command.orders)
+        result.notes = stage.notes
         result.latencyMilliseconds = command.latency
         result.sequential = await oneAfterAnother(orders, customer)
 
-        let atOnce = OpenFiles.raise(toHold: orders.count * Self.descriptorsPerOrder + Self.otherDescriptors)
-        result.ordersAtOnce = max(1, min(orders.count, (atOnce - Self.otherDescriptors) / Self.descriptorsPerOrder))
+        result.ordersAtOnce = ordersAtOnce(orders.count)
         let before = await loop.statistics
         let programRecording = loop.recording
         let room = min(orders.count * Self.eventsPerOrder, Self.eventsKept)
@@ -64,12 +98,17 @@ struct DemoRun {
         result.turns = Int(after.turns - before.turns)
         result.systemCalls = Int(after.systemCalls - before.systemCalls)
 
-        for server in servers { server.cancel() }
-        for server in servers { await server.value }
-        result.loopThreads = threads.count
+        await stage.close()
+        result.loopThreads = stage.threads.count
         result.recording = Recording(recorded?.rings.first)
         result.trace = recorded
         return result
+    }
+
+    /// How many of so many orders the limit of open files lets be open together.
+    private func ordersAtOnce(_ count: Int) -> Int {
+        let files = OpenFiles.raise(toHold: count * Self.descriptorsPerOrder + Self.otherDescriptors)
+        return max(1, min(count, (files - Self.otherDescriptors) / Self.descriptorsPerOrder))
     }
 
     // MARK: The index

@@ -42,18 +42,18 @@ final class Front: Sendable {
         threads.note()
 
         trace.wait(for: .database)
-        guard let file = try await index.file(at: request.path) else {
+        guard let file = try await withTraceSpan("look up", { try await index.file(at: request.path) }) else {
             throw WireError(description: "the index has no such file")
         }
         threads.note()
 
         trace.wait(for: .origin)
-        let content = try await download(request, of: file)
+        let content = try await withTraceSpan("download") { try await download(request, of: file) }
         threads.note()
-        try await Checksum.verify(content, against: file)
+        try await withTraceSpan("check") { try await Checksum.verify(content, against: file) }
 
         trace.wait(for: .customer)
-        try await Wire.send(content, to: customer)
+        try await withTraceSpan("send") { try await Wire.send(content, to: customer) }
         threads.note()
     }
 

@@ -1,8 +1,8 @@
 #if PostgreSQL
 import Rondo
 
-// Rows as they come, in libpq's single-row mode: it reads from the socket only what somebody asks for, so a server waits
-// for a task that is slow.
+// Rows as they come, in libpq's single-row mode: it reads from the socket only what somebody asks for, so a server
+// waits for a task that is slow.
 
 /// A statement whose rows are being read. It has the turn until it is over.
 final class PostgresRowSource: BatchSource, @unchecked Sendable {
@@ -108,7 +108,7 @@ extension PostgresConnection {
         }
     }
 
-    /// Ends the statement on the server; in a transaction that would end it too, so there its rows are read and dropped.
+    /// Ends the statement on the server. In a transaction, which that would end too, its rows are read and dropped.
     func abandon(_ source: PostgresRowSource) async {
         if source.isOver { return }
         source.isOver = true

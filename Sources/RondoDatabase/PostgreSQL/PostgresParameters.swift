@@ -3,8 +3,8 @@ extension SQLValue {
     fileprivate var isBlob: Bool { if case .blob = self { true } else { false } }
 }
 
-/// The values of a statement as libpq takes them: texts that end with a zero, and blobs. A connection keeps one, so that
-/// binding allocates nothing once the memory is there.
+/// The values of a statement as libpq takes them: texts that end with a zero, and blobs. A connection keeps one, so
+/// that binding allocates nothing once the memory is there.
 struct PostgresParameters {
     private var bytes: [UInt8] = []
     /// Where each value begins; -1 for NULL.

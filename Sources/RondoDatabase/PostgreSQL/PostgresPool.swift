@@ -28,8 +28,8 @@ public actor PostgresPool: SQLDatabase {
         /// How long a connection may have been idle to be lent without a look at it. The look costs no round trip: it
         /// finds that the server has ended the connection.
         public var trustedIdleTime: Duration = .seconds(1)
-        /// How long a connection may have been idle to be lent without asking the server, which finds that the way there
-        /// is broken.
+        /// How long a connection may have been idle to be lent without asking the server, which finds that the way
+        /// there is broken.
         public var unaskedIdleTime: Duration = .seconds(60)
         /// How long a task waits for a server that can't be reached, from when it has asked.
         public var patience: Duration = .seconds(5)

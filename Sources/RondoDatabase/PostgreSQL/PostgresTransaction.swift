@@ -1,7 +1,7 @@
 #if PostgreSQL
 import Rondo
 
-/// What the body of a transaction gets: it runs statements in the transaction. It is of no use after the body has ended.
+/// What the body of a transaction gets: it runs statements in the transaction. It is of no use after the body.
 public struct PostgresTransaction: SQLSession {
     /// The kind of a transaction.
     public struct Options: Hashable, Sendable {

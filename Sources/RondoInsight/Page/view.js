@@ -20,7 +20,7 @@ const shownGroups = [
 
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["back", "raised", "line", "text", "soft", "faint", "accent", "select", "stripe", "shade", "running2",
+  const names = ["back", "raised", "line", "text", "soft", "faint", "accent", "span", "select", "stripe", "shade", "running2",
     "running3", ...shownGroups.map(([name]) => name)];
   for (const name of names) colours[name] = style.getPropertyValue("--" + name).trim();
   colours.jobs = [colours.running, colours.running2, colours.running3];
@@ -72,10 +72,14 @@ function layOut() {
   const order = byId("order").value;
   let list = order === "tree" ? tree() : tasks.slice().sort(orders[order]).map((task) => [task, 0]);
   const total = list.length;
-  if (needle) list = list.filter(([task]) => task.title.toLowerCase().includes(needle));
+  const matches = (text) => text.toLowerCase().includes(needle);
+  if (needle) list = list.filter(([task]) => matches(task.title) || spanNames(task.index).some(matches));
   const count = needle ? grouped(list.length) + " of " + grouped(total) : grouped(total);
   add({ head: "Tasks", count }, HEAD_HEIGHT);
-  for (const [task, depth] of list) add({ task, title: task.title, depth }, LANE_HEIGHT);
+  for (const [task, depth] of list) {
+    add({ task, title: task.title, depth }, LANE_HEIGHT);
+    for (const list of spanRows(task.index)) add({ spans: list, title: "" }, SPAN_HEIGHT);
+  }
   contentHeight = y;
   view.top = Math.max(0, Math.min(view.top, contentHeight - laneHeight()));
 }
@@ -215,6 +219,7 @@ function drawRow(row, w, number) {
   pen.clip();
   if (row.task) drawTask(row.task, y, row.height);
   else if (row.calls) drawCalls(row.calls, y, row.height);
+  else if (row.spans) drawSpans(row.spans, y, row.height);
   else drawLoop(row.loop, y, row.height);
   pen.restore();
   pen.fillStyle = isSelected ? colours.accent : row.task && !row.task.name ? colours.soft : colours.text;
@@ -499,6 +504,10 @@ function hit(x, y) {
   if (x < gutter) return { row, i: -1, task: row.task ? row.task.index : -1 };
   const time = toTime(x), slack = (view.to - view.from) / width() * 2;
   if (row.task) return { row, task: row.task.index, i: nearest(places, row.task.from, row.task.to, time, slack) };
+  if (row.spans) {
+    const one = spanAt(row.spans, time, slack);
+    return { row, span: one, i: -1, task: row.spans[0].task };
+  }
   if (row.calls) {
     const p = after(row.calls, time + slack, 0, row.calls.length, (i) => offloads.start[i]) - 1;
     const i = p >= 0 && offloads.end[row.calls[p]] >= time - slack ? row.calls[p] : -1;
@@ -520,9 +529,12 @@ function nearest(list, from, to, time, slack) {
 }
 
 function showTip(event, found) {
-  if (!found || (found.i < 0 && !(found.call >= 0))) return void (tip.hidden = true);
+  if (!found || (found.i < 0 && !found.span && !(found.call >= 0))) return void (tip.hidden = true);
   let title, words;
-  if (found.call >= 0) {
+  if (found.span) {
+    title = found.span.name;
+    words = spanWords(found.span);
+  } else if (found.call >= 0) {
     title = found.task >= 0 ? tasks[found.task].title : "a call";
     words = trace.kinds[offloads.kind[found.call]] + " in the offload pool<br>"
       + duration(offloads.end[found.call] - offloads.start[found.call]);
@@ -761,11 +773,12 @@ byId("loop").addEventListener("change", () => {
   step = null;
   toggleStep();
 });
-byId("search").addEventListener("input", (event) => {
-  needle = event.target.value.trim().toLowerCase();
+function search(text) {
+  needle = text.trim().toLowerCase();
   layOut();
   redraw();
-});
+}
+byId("search").addEventListener("input", (event) => search(event.target.value));
 byId("search").addEventListener("keydown", (event) => {
   if (event.key === "Enter") {
     const row = rows.find((candidate) => candidate.task);
@@ -872,13 +885,18 @@ readColours();
 layOut();
 draw();
 
-// The page can be opened at a place: #keys=s,ArrowRight,ArrowRight presses keys, #find=name selects a task,
-// #measure tells how many milliseconds a frame takes.
+// The page can be opened at a place: #keys=s,ArrowRight,ArrowRight presses keys, #find=name selects a task, #search=text shows what has it,
+// #spans=name tells the rows of its spans, #measure tells how many milliseconds a frame takes.
 for (const part of decodeURIComponent(location.hash.slice(1)).split("&")) {
   const [name, value] = part.split("=");
   if (name === "find" && value) {
     const task = tasks.find((candidate) => candidate.title === value);
     if (task) { select(task.index); reveal(task.index); }
+  }
+  if (name === "search" && value) search(byId("search").value = value);
+  if (name === "spans") {
+    const task = tasks.find((candidate) => candidate.title === value);
+    document.body.dataset.spans = spanRows(task.index).map((row) => row.map((one) => one.name).join(", ")).join("|");
   }
   if (name === "measure") {
     const start = performance.now();
