@@ -1,7 +1,7 @@
 /// What a database stores in a column of a row, and what a statement binds.
 ///
 /// SQLite has these cases but `boolean`, which it keeps as the integers 0 and 1. PostgreSQL has many more types: those
-/// that fit none of these cases (`numeric`, `timestamptz`, `uuid`, `jsonb`, arrays…) come and go as the text that `psql`
+/// without a case of their own (`numeric`, `timestamptz`, `uuid`, `jsonb`, arrays…) come and go as the text that `psql`
 /// shows, without any loss.
 public enum SQLValue: Hashable, Sendable {
     /// No value.

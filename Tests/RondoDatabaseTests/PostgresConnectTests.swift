@@ -102,12 +102,12 @@ extension DatabaseSuites.Postgres {
             typealias Connection = PostgresConnection
             let refused = Connection.cause(
                 ofConnectFailure: """
-                    connection to server at "127.0.0.1", port 5432 failed: FATAL:  28P01: password authentication failed: x
+                    connection to server at "127.0.0.1", port 5432 failed: FATAL:  28P01: no password: x
                     LOCATION:  auth_failed, auth.c:338
                     """)
             #expect(
                 refused
-                    == .refused(SQLRefusal(.permission, code: "28P01", message: "password authentication failed: x")))
+                    == .refused(SQLRefusal(.permission, code: "28P01", message: "no password: x")))
             let starting =
                 "connection to server on socket \"/a: b/.s\" failed: FATAL:  57P03: the database is starting up"
             #expect(
