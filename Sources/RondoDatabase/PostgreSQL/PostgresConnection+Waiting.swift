@@ -64,6 +64,8 @@ extension PostgresConnection {
     // MARK: Waits
 
     private func waitUntilReadable() async throws(SQLError) {
+        // What has left the socket and was not asked for yet: no poll would tell of it.
+        if handle?.hasDecryptedInput == true { return }
         guard let watch else { throw loss ?? SQLError("use", subject, .closed) }
         if !command.isDeaf {
             do throws(IOError) { return try await watch.waitUntilReadable() } catch { try heard(error) }

@@ -75,7 +75,7 @@ extension PostgresConnection {
             let handle = try opened()
             guard let watch else { throw lose("") }
             do throws(IOError) {
-                try await watch.waitUntilReadable()
+                if !handle.hasDecryptedInput { try await watch.waitUntilReadable() }
             } catch {
                 await stopListening(number)
                 throw SQLError("listen on", subject, error.isCancellation ? .cancelled : .disconnected("\(error)"))
