@@ -85,7 +85,8 @@ extension DatabaseSuites.Postgres {
 
         @Test(arguments: LoopKind.allCases) func brokenConnectionsAreReplaced(_ kind: LoopKind) throws {
             try pooled(kind, size: 2, { $0.trustedIdleTime = .zero }) { pool, cluster in
-                let killAll = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'rondo'"
+                let killAll =
+                    "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'rondo'"
                 for round in 1...3 {
                     // Idle ones are found dead, and nobody notices.
                     _ = try await offload { try cluster.psql("\(killAll) AND pid <> pg_backend_pid()") }
