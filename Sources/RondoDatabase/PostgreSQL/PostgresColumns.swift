@@ -49,7 +49,7 @@ enum PostgresType: Sendable {
         if isNegative { unsafe rest.removeFirst() }
         // Down from zero, as the least number has no counterpart.
         var value: Int64 = 0
-        for unsafebyte in unsafe rest {
+        while let byte = unsafe rest.popFirst() {
             guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { return nil }
             value = value &* 10 &- Int64(byte &- UInt8(ascii: "0"))
         }

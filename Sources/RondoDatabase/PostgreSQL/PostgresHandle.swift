@@ -17,7 +17,7 @@ final class PostgresHandle {
     /// Begins to connect; nil if there is no memory.
     init?(_ parameters: [String: String], onNotice: (@Sendable (String) -> Void)?) {
         var pointers: [UnsafePointer<CChar>?] = unsafe []
-        defer { for unsafepointer in unsafe pointers { unsafe free(UnsafeMutablePointer(mutating: pointer)) } }
+        defer { unsafe pointers.forEach { unsafe free(UnsafeMutablePointer(mutating: $0)) } }
         let sorted = parameters.sorted { $0.key < $1.key }
         for text in sorted.map(\.key) + sorted.map(\.value) { unsafe pointers.append(strdup(text)) }
         let keywords = unsafe Array(pointers[..<sorted.count]) + [nil]
