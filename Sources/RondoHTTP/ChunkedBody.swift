@@ -1,4 +1,5 @@
-// A body in chunks (RFC 9112, 7.1), taken apart byte by byte across whatever pieces it arrives in. As strict as the head.
+// A body in chunks (RFC 9112, 7.1), taken apart byte by byte across whatever pieces it arrives in. As strict as the
+// head.
 
 import HTTPTypes
 

@@ -105,7 +105,8 @@ enum HTTPDate {
 
     private static func twoDigits(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
 
-    /// Year, month and day of a day after 1970-01-01, in the Gregorian calendar: eras of 400 years, which begin in March.
+    /// Year, month and day of a day after 1970-01-01, in the Gregorian calendar: eras of 400 years, which begin in
+    /// March.
     private static func civil(_ days: Int) -> (year: Int, month: Int, day: Int) {
         let shifted = days + 719_468
         let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097

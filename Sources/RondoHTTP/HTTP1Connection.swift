@@ -282,15 +282,22 @@ final class HTTP1Connection: ServedConnection, BodySource, @unchecked Sendable {
     func expire() async {
         deadline = .max
         switch phase {
-        case .idle: await stream.close()
+        case .idle: await closeNow()
         case .head, .body:
             if let socket, !answer.hasBegun || phase == .head, socket.canStartWriting {
                 let text = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 try? socket.startWriting(ByteChunk(Array(text.utf8)))
             }
-            await stream.close()
+            await closeNow()
         case .handler, .write, .closing: await stream.abort()
         }
+    }
+
+    /// Closes, and waits for no client that has no room for what was sent last.
+    private func closeNow() async {
+        let closing = Task(executorPreference: loop.executor) { await self.stream.close() }
+        closing.cancel()
+        await closing.value
     }
 
     /// What was a connection of HTTP is something else now, which no time-out of HTTP's ends.
@@ -308,7 +315,7 @@ final class HTTP1Connection: ServedConnection, BodySource, @unchecked Sendable {
         if let whenDrained { return await whenDrained() }
         answer.keepsAlive = false
         if input != nil || !partialHead.isEmpty { return }
-        if phase == .idle { return await stream.close() }
+        if phase == .idle { return await closeNow() }
         // A client that has just come may still ask, if it does so soon.
         if phase == .head { wait(.head, .milliseconds(500)) }
     }

@@ -13,8 +13,8 @@ import Synchronization
 /// }
 /// ```
 ///
-/// A connection of HTTP/1 has one task, which runs the handlers of its requests one after the other; one of HTTP/2 has a
-/// task for each request. A handler that throws, or
+/// A connection of HTTP/1 has one task, which runs the handlers of its requests one after the other; one of HTTP/2
+/// has a task for each request. A handler that throws, or
 /// that ends without an answer, gets its client a 500.
 public final class HTTPServer: Sendable {
     /// Where it listens; with the port that the system chose, if it was asked for port 0.

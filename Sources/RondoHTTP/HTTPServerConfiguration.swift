@@ -8,8 +8,8 @@ public struct HTTPServerConfiguration: Sendable {
     public var timeouts = HTTPTimeouts()
     /// The server's certificate and key; nil for connections without TLS, which speak HTTP/1 only.
     public var tls: HTTPServerTLS?
-    /// What is told of each request after it was answered; nil for nobody. Called on the loop of the connection: it must
-    /// not take long.
+    /// What is told of each request after it was answered; nil for nobody. Called on the loop of the connection: it
+    /// must not take long.
     public var accessLog: (@Sendable (HTTPAccess) -> Void)?
     /// What the `Server` field says; nil for no such field.
     public var serverName: String?
@@ -27,7 +27,8 @@ public struct HTTPLimits: Sendable {
     public var headerFields = 100
     /// Bytes of a request's target; more is 414.
     public var targetBytes = 8 * 1024
-    /// Bytes of a request's body; more is 413. A handler may lower it for its own request (``RequestBody/collect(upTo:)``).
+    /// Bytes of a request's body; more is 413. A handler may lower it for its own request
+    /// (``RequestBody/collect(upTo:)``).
     public var bodyBytes = 1 << 30
     /// Requests on a connection, before the client has to make another one.
     public var requestsPerConnection = Int.max

@@ -5,8 +5,8 @@ import Rondo
 /// Bytes to be sent. While they are on their way nobody changes them.
 @safe
 final class OutputBuffer: @unchecked Sendable {
-    // SAFETY: it belongs to its connection's task. The kernel is given the array's memory, which stays where it is while
-    // the array is not changed; the connection changes it only when nothing is under way.
+    // SAFETY: it belongs to its connection's task. The kernel is given the array's memory, which stays where it is
+    // while the array is not changed; the connection changes it only when nothing is under way.
 
     private(set) var bytes: [UInt8] = []
 

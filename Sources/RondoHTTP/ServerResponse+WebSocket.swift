@@ -13,9 +13,9 @@ extension ServerResponse {
     /// }
     /// ```
     ///
-    /// A request that is none for a WebSocket is answered with 426 (400 if it is a broken one), and `body` is not run. When
-    /// the server ends, the client is told so (1001); `body` goes on until the client has closed. The caller's headers go
-    /// with the answer: `Sec-WebSocket-Protocol`, for one that was chosen.
+    /// A request that is none for a WebSocket is answered with 426 (400 if it is a broken one), and `body` is not
+    /// run. When the server ends, the client is told so (1001); `body` goes on until the client has closed. The
+    /// caller's headers go with the answer: `Sec-WebSocket-Protocol`, for one that was chosen.
     ///
     /// - Parameter messageLimit: the largest message that is accepted, in bytes.
     /// - Throws: what `body` throws; `IOError` if the connection breaks.
@@ -92,8 +92,8 @@ extension Substring {
 extension HTTP1Connection {
     /// Answers 101, and gives the stream to a WebSocket.
     ///
-    /// - Returns: the socket, and what is to be called when nobody uses it any more; nil if the client has not asked for
-    ///   an upgrade.
+    /// - Returns: the socket, and what is to be called when nobody uses it any more; nil if the client has not asked
+    ///   for an upgrade.
     func switchToWebSocket(
         _ fields: HTTPFields, _ messageLimit: Int
     ) async throws(IOError) -> (WebSocket, () -> Void)? {

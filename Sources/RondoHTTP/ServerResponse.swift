@@ -21,8 +21,8 @@ public final class ServerResponse: ByteSink {
 
     /// 200, unless something else is set before the answer begins.
     public var status: HTTPResponse.Status = .ok
-    /// The header fields, until the answer begins. What the server says by itself (`Date`, the body's length) need not be
-    /// there.
+    /// The header fields, until the answer begins. What the server says by itself (`Date`, the body's length) need
+    /// not be there.
     public var headers = HTTPFields()
     /// Whether anything was sent.
     public private(set) var hasBegun = false
@@ -76,8 +76,8 @@ public final class ServerResponse: ByteSink {
 
     // MARK: Piece by piece
 
-    /// Sends a piece of the body; it goes out at once. The first one sends the head: if `headers` has a Content-Length the
-    /// body must be as long.
+    /// Sends a piece of the body; it goes out at once. The first one sends the head: if `headers` has a
+    /// Content-Length the body must be as long.
     ///
     /// A client that does not take it makes this wait: that is the back-pressure.
     ///

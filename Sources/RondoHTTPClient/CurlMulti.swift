@@ -153,6 +153,7 @@ private func noteSocket(
     return 0
 }
 
+// SAFETY: as above.
 private func noteTimer(_ multi: UnsafeMutableRawPointer?, _ milliseconds: Int, _ context: UnsafeMutableRawPointer?)
     -> Int32
 {
@@ -160,6 +161,7 @@ private func noteTimer(_ multi: UnsafeMutableRawPointer?, _ milliseconds: Int, _
     return 0
 }
 
+// SAFETY: as above.
 private func noteClose(_ context: UnsafeMutableRawPointer?, _ socket: curl_socket_t) -> Int32 {
     unsafe CurlMulti.of(context).note(.close(socket))
     return 0

@@ -3,6 +3,8 @@ import HTTPTypes
 /// Reads a response's head, line by line, as libcurl hands the lines over: statuses of interim answers too, and after
 /// the body trailers. Pure; limits hold for all lines of one answer together.
 struct ResponseHead {
+    // SAFETY: a line is looked at within the call that hands it over, and what is kept of it is copied.
+
     /// Where reading is.
     enum State: Equatable { case statusLine, fields, complete }
 

@@ -21,6 +21,8 @@ struct Route: Sendable {
 }
 
 extension Transfer {
+    // SAFETY: the handle is this transfer's while it is not nil, and libcurl takes nil for an error of its own.
+
     /// Sets everything that libcurl must know about a request.
     func prepare(_ request: OutgoingRequest, by route: Route, _ configuration: HTTPClientConfiguration) {
         adopt()

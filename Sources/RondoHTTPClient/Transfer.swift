@@ -211,6 +211,7 @@ private func takeHeader(
     return unsafe Transfer.of(context).receiveHeader(line) ? line.count : 0
 }
 
+// SAFETY: as above.
 private func takeBody(
     _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?
 )
@@ -220,6 +221,7 @@ private func takeBody(
     return unsafe Transfer.of(context).receiveBody(data) ? data.count : Int(CURL_WRITEFUNC_PAUSE)
 }
 
+// SAFETY: as above.
 private func giveBody(
     _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?
 )
@@ -231,6 +233,7 @@ private func giveBody(
     return unsafe transfer.upload?.give(room) ?? 0
 }
 
+// SAFETY: as above.
 private func seekBody(_ context: UnsafeMutableRawPointer?, _ offset: curl_off_t, _ origin: Int32) -> Int32 {
     guard origin == SEEK_SET, offset == 0, let upload = unsafe Transfer.of(context).upload else {
         return CURL_SEEKFUNC_CANTSEEK
@@ -238,6 +241,7 @@ private func seekBody(_ context: UnsafeMutableRawPointer?, _ offset: curl_off_t,
     return upload.rewind() ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL
 }
 
+// SAFETY: as above.
 private func noteConnected(
     _ context: UnsafeMutableRawPointer?, _ peer: UnsafeMutablePointer<CChar>?, _ own: UnsafeMutablePointer<CChar>?,
     _ peerPort: Int32, _ ownPort: Int32

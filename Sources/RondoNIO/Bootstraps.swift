@@ -13,8 +13,8 @@ public import Rondo
 ///     .bind(host: "127.0.0.1", port: 7777).get()
 /// ```
 ///
-/// Connections live on the loop that the listener is on. To spread them over several loops use `TCPListener.serve(over:)`
-/// and ``StreamChannel/run(_:_:)``.
+/// Connections live on the loop that the listener is on. To spread them over several loops use
+/// `TCPListener.serve(over:)` and ``StreamChannel/run(_:_:)``.
 public struct ListenerBootstrap: Sendable {
     private let loop: NIOLoop
     private var serverSetUp: @Sendable (any Channel) -> EventLoopFuture<Void>

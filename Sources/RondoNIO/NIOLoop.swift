@@ -21,9 +21,9 @@ extension Rondo.EventLoop {
 /// nothing that waits for a promise waits for ever.
 @safe
 public final class NIOLoop: NIOSerialEventLoopExecutor, @unchecked Sendable {
-    // SAFETY: `loop` and `taskExecutor` never change; `standIn` and `queue` guard themselves; everything else is touched
-    // on the loop's thread only, which each method makes sure of. After the loop's end the one drain job stands in for
-    // that thread.
+    // SAFETY: `loop` and `taskExecutor` never change; `standIn` and `queue` guard themselves; everything else is
+    // touched on the loop's thread only, which each method makes sure of. After the loop's end the one drain job
+    // stands in for that thread.
 
     /// The loop behind this face.
     public let loop: Rondo.EventLoop

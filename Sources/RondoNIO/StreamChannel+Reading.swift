@@ -12,8 +12,8 @@ extension StreamChannel {
         resumeReader()
     }
 
-    /// `autoRead`: as soon as something was read, more is wanted. The wish goes through the pipeline, where handlers hold
-    /// it back that want to slow the peer down.
+    /// `autoRead`: as soon as something was read, more is wanted. The wish goes through the pipeline, where handlers
+    /// hold it back that want to slow the peer down.
     func readIfAutomatic() {
         if life == .active, options.autoRead, !isReadWanted, !isInputClosed { pipeline.syncOperations.read() }
     }
@@ -85,6 +85,8 @@ extension StreamChannel {
     }
 
     // MARK: Waiting for work
+
+    // SAFETY: one reading task parks, and its continuation is taken out before it is resumed.
 
     func parkReader() async {
         await unsafe withUnsafeContinuation { unsafe parkedReader = $0 }

@@ -1,5 +1,5 @@
-// The writing side of a channel. What is flushed goes to the stream at once, if nothing is under way; when that has been
-// sent the stream calls back, and what was flushed meanwhile goes out together. No task takes part in it.
+// The writing side of a channel. What is flushed goes to the stream at once, if nothing is under way; when that has
+// been sent the stream calls back, and what was flushed meanwhile goes out together. No task takes part in it.
 
 public import NIOCore
 public import Rondo
@@ -100,8 +100,8 @@ extension StreamChannel: WriteObserver {
         if case .waiting(let promise) = outputEnd, !writes.hasFlushed { shutDownOutput(promise) }
     }
 
-    /// The stream can't be written to any more. The channel closes, but not before what the peer sent before it left has
-    /// been read, as far as it is here.
+    /// The stream can't be written to any more. The channel closes, but not before what the peer sent before it left
+    /// has been read, as far as it is here.
     private func failWriting(_ error: any Error) {
         var promises = batch?.promises ?? []
         if let batch { writes.finish(batch) }

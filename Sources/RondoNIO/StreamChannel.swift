@@ -10,16 +10,16 @@ import Synchronization
 /// Everything happens on the stream's loop. One task reads; writes go from the handler to the driver without a task.
 ///
 /// It promises what NIO's own socket channels promise, with these differences:
-/// - What was flushed before `close()` is still sent, for at most ``lingerTime``; NIO drops what the kernel does not take
-///   at once. `closeFuture` and the promise of `close()` succeed when the socket is closed.
+/// - What was flushed before `close()` is still sent, for at most ``lingerTime``; NIO drops what the kernel does not
+///   take at once. `closeFuture` and the promise of `close()` succeed when the socket is closed.
 /// - While nobody reads (`autoRead` off and no `read()`), one piece is read ahead, and the peer's end is noticed when
 ///   nothing else is between. NIO notices it at once, and delivers everything before it unasked.
 /// - `close(mode: .input)` stops reading and tells the peer nothing.
 @safe
 public final class StreamChannel: Channel, ChannelCore, @unchecked Sendable {
-    // SAFETY: what other threads may ask (`parent`, `loop`, the close promise, the pipeline, addresses, the two atomics)
-    // never changes or guards itself. Everything else belongs to the loop's thread: NIO calls a ChannelCore there only.
-    // Continuations are taken out of their property before they are resumed.
+    // SAFETY: what other threads may ask (`parent`, `loop`, the close promise, the pipeline, addresses, the two
+    // atomics) never changes or guards itself. Everything else belongs to the loop's thread: NIO calls a ChannelCore
+    // there only. Continuations are taken out of their property before they are resumed.
 
     /// How long what was flushed may take after `close()`, if the peer does not read.
     public static let lingerTime: TimeAmount = .seconds(2)

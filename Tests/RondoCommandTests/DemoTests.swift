@@ -96,7 +96,7 @@ import Testing
         #expect(outcome.integer("failed") == 12)
         #expect(outcome.integer("bytesVerified") == 0)
         #expect(outcome.number("ratio") == 0)
-        #expect(outcome.errors.contains("connect to 127.0.0.1:"))
+        #expect(outcome.errors.contains("GET http://127.0.0.1:"))
         #expect(outcome.errors.contains("Connection refused"))
     }
 

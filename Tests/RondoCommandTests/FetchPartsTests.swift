@@ -91,6 +91,19 @@ import Testing
         #expect(lines[3].contains("0 of 5,000"))
     }
 
+    @Test func whatWasDrawnIsTakenAway() {
+        var screen = FetchScreen()
+        #expect(screen.erase(columns: 80) == "")
+        let row = FetchScreen.Row(name: "a", count: 1, total: 2, speed: 0, words: nil)
+        let sum = FetchScreen.Sum(total: 2, received: 1, seconds: 1)
+        _ = screen.picture(rows: [row], sum: sum, above: [], size: (80, 24), on: .output)
+        // Two lines; four since the terminal has become half as wide.
+        var narrow = screen
+        #expect(screen.erase(columns: 80) == "\r\u{1B}[1A\u{1B}[J")
+        #expect(narrow.erase(columns: 40) == "\r\u{1B}[3A\u{1B}[J")
+        #expect(screen.erase(columns: 80) == "")
+    }
+
     @Test func bytesAndTimes() {
         #expect(Bytes.text(999) == "999 B")
         #expect(Bytes.text(1500) == "1.5 kB")

@@ -76,7 +76,8 @@ import Testing
     @Test func requestsComeInPieces() throws {
         let request =
             "\r\nPOST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + "4;x=y\r\nwiki\r\n5\r\npedia\r\n0\r\nTrailer: t\r\n\r\nGET /q HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            + "4;x=y\r\nwiki\r\n5\r\npedia\r\n0\r\nTrailer: t\r\n\r\n"
+            + "GET /q HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         let bytes = Array(request.utf8)
         try serving(HTTPServerConfiguration(), describe) { address in
             for cut in 1..<bytes.count {

@@ -286,6 +286,8 @@ private final class WatchPoll: WaitingSink, @unchecked Sendable {
         return answer
     }
 
+    override var hasNewsAlready: Bool { operation == nil }
+
     override func deliver(_ completion: Completion) {
         operation = nil
         answer = completion.result

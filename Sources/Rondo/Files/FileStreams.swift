@@ -157,6 +157,8 @@ final class FileTransfer: WaitingSink, @unchecked Sendable {
         operation = unsafe loop.start(next, sink: self)
     }
 
+    override var hasNewsAlready: Bool { operation == nil }
+
     override func deliver(_ completion: Completion) {
         operation = nil
         file.endUse()

@@ -40,7 +40,7 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
         let cancellation = unsafe isOwnerWaiting ? nil : noteCancellation()
         let hasNews = await unsafe withUnsafeContinuation { continuation in
             unsafe waiter = continuation
-            if isWaiterCancelled { waiterWasCancelled() }
+            if hasNewsAlready { wake() } else if isWaiterCancelled { waiterWasCancelled() }
         }
         if let cancellation = unsafe cancellation { unsafe rondo_cancellation_end(cancellation) }
         return hasNews
@@ -68,6 +68,11 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
         // SAFETY: a continuation is one pointer, to the task.
         (unsafe waiter.map { unsafe unsafeBitCast($0, to: UInt.self) } ?? 0, descriptor)
     }
+
+    /// Whether what the task is about to wait for has come since it looked. Where the caller is an actor's, also the main
+    /// actor's, each async call may be a hop to that actor (always without optimisation), and a hop is a job: a
+    /// completion may come in between.
+    var hasNewsAlready: Bool { crash("a sink that tasks wait at must say when there is nothing to wait for") }
 
     /// What happens when the waiting task is cancelled: it goes on. A queue that can't let it go does something else.
     func waiterWasCancelled() { wake(returning: false) }

@@ -45,6 +45,8 @@ final class AcceptQueue: WaitingSink, @unchecked Sendable {
         return await waitForNews()
     }
 
+    override var hasNewsAlready: Bool { accepted.count > 0 || failure != nil }
+
     private func arm() {
         if operation != nil || failure != nil || isClosing || retryTimer != nil { return }
         if loop.isShuttingDown {

@@ -24,6 +24,8 @@ final class EndableOperation: WaitingSink, @unchecked Sendable {
         return result
     }
 
+    override var hasNewsAlready: Bool { operation == nil }
+
     override func deliver(_ completion: Completion) {
         operation = nil
         result = completion.result
@@ -53,7 +55,7 @@ final class Turns {
     private let loop: EventLoop
     private let descriptor: Descriptor
     private var isTaken = false
-    private let waiting = Backlog<WaitingSink>()
+    private let waiting = Backlog<Place>()
 
     init(_ descriptor: Descriptor, loop: EventLoop) {
         self.descriptor = descriptor
@@ -68,16 +70,34 @@ final class Turns {
             isTaken = true
             return true
         }
-        let place = WaitingSink(descriptor, loop: loop)
+        let place = Place(descriptor, loop: loop)
         waiting.append(place)
-        return await place.waitForNews()
+        if await place.waitForNews() { return true }
+        // The turn may have come in the moment of the cancellation: then it is somebody else's.
+        place.isGone = true
+        if place.hasTurn { give() }
+        return false
     }
 
     /// The turn passes on to who has waited longest.
     func give() {
         while let next = waiting.popFirst() {
-            if next.hasWaiter { return next.wake() }  // others were cancelled
+            if next.isGone { continue }
+            next.hasTurn = true
+            return next.wake()
         }
         isTaken = false
+    }
+
+    /// A task's place in the line.
+    private final class Place: WaitingSink, @unchecked Sendable {
+        // SAFETY: as WaitingSink.
+
+        /// Whether it is the task's turn.
+        var hasTurn = false
+        /// Whether the task was cancelled, and has left.
+        var isGone = false
+
+        override var hasNewsAlready: Bool { hasTurn }
     }
 }

@@ -61,6 +61,8 @@ class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         return await waitForNews()
     }
 
+    override var hasNewsAlready: Bool { first != nil || end != nil }
+
     /// Arms the receive, unless it is.
     @inline(__always)
     private final func arm() {

@@ -43,6 +43,8 @@ private final class HostQuery: WaitingSink, @unchecked Sendable {
         super.init(Descriptor(rawValue: -1), loop: loop)
     }
 
+    override var hasNewsAlready: Bool { answer != nil }
+
     /// Asks, and waits for the answer; nil if the task was cancelled.
     func run() async -> HostAnswer? {
         if loop.isShuttingDown { return nil }

@@ -110,6 +110,8 @@ final class SendQueue: WaitingSink, @unchecked Sendable {
         _ = await waitForNews()
     }
 
+    override var hasNewsAlready: Bool { operation == nil }
+
     /// The waiting task goes on when the kernel has let go of the chunk.
     override func waiterWasCancelled() {
         isGivenUp = true

@@ -155,6 +155,8 @@ final class MessageReceiveQueue: ReceiveQueue, @unchecked Sendable {
 
     /// Where a message is being received to.
     private var memory: MessageMemory?
+    /// Whether a task waits for that, and not for bytes.
+    private var awaitsMessage = false
 
     /// Whether a message is being received.
     var isReceivingMessage: Bool { memory != nil }
@@ -167,10 +169,14 @@ final class MessageReceiveQueue: ReceiveQueue, @unchecked Sendable {
         memory = target
         unsafe operation = loop.start(
             .receiveMessage(descriptor, target.header, flags: UnixControl.receiveFlags), sink: self)
+        awaitsMessage = true
         // Closing wakes whoever waits, and the kernel may still have the memory.
         while memory === target { _ = await waitForNews() }
+        awaitsMessage = false
         return target.result
     }
+
+    override var hasNewsAlready: Bool { awaitsMessage ? memory == nil : super.hasNewsAlready }
 
     override func deliver(_ completion: Completion) {
         guard let memory else { return super.deliver(completion) }

@@ -32,6 +32,8 @@ final class Readiness: WaitingSink, @unchecked Sendable {
         return hasNews ? min(answer, 0) : -ECANCELED
     }
 
+    override var hasNewsAlready: Bool { operation == nil || isClosing }
+
     override func deliver(_ completion: Completion) {
         operation = nil
         answer = completion.result

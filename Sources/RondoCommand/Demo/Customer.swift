@@ -1,4 +1,5 @@
 import Rondo
+import RondoHTTPClient
 
 /// One file for one customer.
 struct Order: Sendable {
@@ -17,6 +18,8 @@ struct OrderOutcome: Sendable {
 /// Who orders.
 struct Customer: Sendable {
     let front: SocketAddress
+    /// Who sends the requests of all customers; each has a connection of its own.
+    let client: HTTPClient
     /// How long a customer waits before it gives up.
     let patience: Duration
     let threads: ThreadWitness
@@ -36,15 +39,9 @@ struct Customer: Sendable {
     }
 
     private func receive(_ order: Order) async throws {
-        let stream = try await TCPStream.connect(to: front)
-        do {
-            try await Wire.send(Request(order: order.number, path: order.file.path), to: stream)
-            let content = try await Wire.readAnswer(from: stream, expecting: order.file.size)
-            try await Checksum.verify(content, against: order.file)
-            await stream.close()
-        } catch {
-            await stream.close()
-            throw error
-        }
+        let request = Request(order: order.number, path: order.file.path)
+        let content = try await Wire.download(
+            request, from: front, expecting: order.file.size, by: client, isOnly: true)
+        try await Checksum.verify(content, against: order.file)
     }
 }

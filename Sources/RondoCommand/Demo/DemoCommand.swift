@@ -8,7 +8,7 @@ struct DemoCommand: ParsableCommand {
         commandName: "demo",
         abstract: "Download files for hundreds of customers at once, on one thread.",
         discussion: """
-            An origin serves every file of a folder over TCP, each answer after a while, as a distant host would. An \
+            An origin serves every file of a folder over HTTP, each answer after a while, as a distant host would. An \
             index in SQLite holds path, size and SHA-256 of each file. Customers each ask the front for one file: the \
             front looks it up in the index, downloads it from the origin, checks the SHA-256 and sends it on.
 

@@ -43,6 +43,7 @@ struct DemoRun {
 
         /// Ends the origin and the front.
         func close() async {
+            await customer.client.close()
             for server in servers { server.cancel() }
             for server in servers { await server.value }
         }
@@ -57,8 +58,11 @@ struct DemoRun {
         let latency = Duration.nanoseconds(Int64(command.latency * 1e6))
         let origin = try await Origin(
             root: folder.root, latency: latency, breaksAfter: command.breakOriginAfter, threads: threads)
-        let front = try await Front(index: index, origin: origin.address, threads: threads)
-        let customer = Customer(front: front.address, patience: latency * 4 + .seconds(60), threads: threads)
+        let front = try await Front(
+            index: index, origin: origin.address, ordersAtOnce: orders.count, threads: threads)
+        let customer = Customer(
+            front: front.address, client: Wire.client(requestsAtOnce: orders.count),
+            patience: latency * 4 + .seconds(60), threads: threads)
         let servers = [
             Task(name: "origin") { await origin.run() }, Task(name: "front") { await front.run() },
         ]

@@ -1,43 +1,45 @@
-// The server that customers see. Each order is one task; before it waits it says for whom, and that is all that the
-// timeline needs beside what the loop notes by itself.
+// The server that customers see. Each order is one connection and one task; before it waits it says for whom, and that
+// is all that the timeline needs beside what the loop notes by itself.
 
 import Rondo
+import RondoHTTP
+import RondoHTTPClient
 
 /// Looks an order up, downloads it from the origin, checks it and sends it on.
 final class Front: Sendable {
-    private let listener: TCPListener
+    private let server: HTTPServer
     private let index: OrderIndex
     private let origin: SocketAddress
+    private let client: HTTPClient
     private let threads: ThreadWitness
 
-    var address: SocketAddress { listener.localAddress }
+    var address: SocketAddress { server.localAddress }
 
-    init(index: OrderIndex, origin: SocketAddress, threads: ThreadWitness) async throws {
+    init(index: OrderIndex, origin: SocketAddress, ordersAtOnce: Int, threads: ThreadWitness) async throws {
         self.index = index
         self.origin = origin
         self.threads = threads
-        listener = try await TCPListener.listen(on: .loopback(port: 0))
+        client = Wire.client(requestsAtOnce: ordersAtOnce)
+        server = try await HTTPServer.listen(on: .loopback(port: 0))
     }
 
     /// Serves until the task is cancelled.
     func run() async {
-        let listener = listener
-        try? await listener.serve { [self] stream in
-            let trace = OrderTrace(loop: listener.loop)
+        try? await server.serve { request, response in
+            let trace = OrderTrace(loop: EventLoop.current!)
             defer { trace.end() }
             do {
-                try await serve(stream, trace)
+                try await self.serve(try Wire.read(request), response, trace)
             } catch {
                 trace.wait(for: .customer)
-                try await Wire.send(failure: error, to: stream)
+                try await Wire.send(failure: error, to: response)
             }
         }
-        await listener.close()
+        await server.close()
+        await client.close()
     }
 
-    private func serve(_ customer: TCPStream, _ trace: OrderTrace) async throws {
-        trace.wait(for: .customer)
-        let request = try await Wire.readRequest(from: customer)
+    private func serve(_ request: Request, _ response: ServerResponse, _ trace: OrderTrace) async throws {
         trace.order = request.order
         threads.note()
 
@@ -53,20 +55,15 @@ final class Front: Sendable {
         try await withTraceSpan("check") { try await Checksum.verify(content, against: file) }
 
         trace.wait(for: .customer)
-        try await withTraceSpan("send") { try await Wire.send(content, to: customer) }
+        try await withTraceSpan("send") { try await response.send(content) }
         threads.note()
     }
 
     private func download(_ request: Request, of file: IndexedFile) async throws -> [UInt8] {
-        let stream = try await TCPStream.connect(to: origin)
         do {
-            try await Wire.send(request, to: stream)
-            let content = try await Wire.readAnswer(from: stream, expecting: file.size)
-            await stream.close()
-            return content
-        } catch {
-            await stream.close()
-            throw error is WireError ? WireError(description: "from the origin: \(error)") : error
+            return try await Wire.download(request, from: origin, expecting: file.size, by: client, isOnly: false)
+        } catch let error as WireError {
+            throw WireError(description: "from the origin: \(error)")
         }
     }
 }

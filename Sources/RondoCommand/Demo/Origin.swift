@@ -1,55 +1,63 @@
 // The distant host of the demo: it has every file, and it takes its time.
 
 import Rondo
+import RondoHTTP
 import SystemPackage
 
-/// Serves the files of a folder over TCP, each answer after a while.
+/// Serves the files of a folder over HTTP, each answer after a while.
 final class Origin: Sendable {
-    private let listener: TCPListener
+    private let server: HTTPServer
     private let root: FilePath
     private let latency: Duration
     private let threads: ThreadWitness
     /// Answers left before it dies; nil for a healthy one.
     private let life: Countdown?
+    private let death = AsyncEvent()
 
-    var address: SocketAddress { listener.localAddress }
+    var address: SocketAddress { server.localAddress }
 
     init(root: FilePath, latency: Duration, breaksAfter: Int?, threads: ThreadWitness) async throws {
         self.root = root
         self.latency = latency
         self.threads = threads
         life = breaksAfter.map { Countdown($0) }
-        listener = try await TCPListener.listen(on: .loopback(port: 0))
+        server = try await HTTPServer.listen(on: .loopback(port: 0))
     }
 
     /// Serves until the task is cancelled, or until the origin dies: then whoever waits for an answer gets none.
     func run() async {
-        let listener = listener
-        if life?.isOver == true { return await listener.close() }
-        try? await listener.serve { [self] stream in
-            do {
-                try await answer(stream)
-            } catch is CancellationError {
-                return  // the demo is over, or the origin dies: the stream ends without an answer
-            } catch {
-                try await Wire.send(failure: error, to: stream)
+        if life?.isOver != true {
+            await withTaskGroup { group in
+                group.addTask { [self] in
+                    try? await server.serve { request, response in
+                        do {
+                            try await self.answer(request, response)
+                        } catch let error as CancellationError {
+                            throw error  // the demo is over, or the origin dies: nobody gets an answer
+                        } catch {
+                            try await Wire.send(failure: error, to: response)
+                        }
+                    }
+                }
+                group.addTask { [death] in try? await death.wait() }
+                await group.next()
+                group.cancelAll()
             }
         }
-        await listener.close()
+        await server.close()
     }
 
-    private func answer(_ stream: TCPStream) async throws {
-        let request = try await Wire.readRequest(from: stream)
+    private func answer(_ request: ServerRequest, _ response: ServerResponse) async throws {
+        let request = try Wire.read(request)
         threads.note()
         try await Task.sleep(for: delay(of: request.order))
-        let path = FilePath(request.path)
         // Nothing outside of the folder is anybody's business.
-        guard let full = root.lexicallyResolving(path) else {
+        guard let full = root.lexicallyResolving(FilePath(request.path)) else {
             throw WireError(description: "\(request.path) is outside of the folder")
         }
-        try await Wire.send(try await File.contents(of: full), to: stream)
+        try await response.send(try await File.contents(of: full))
         threads.note()
-        if let life, life.countsLast() { await listener.close() }
+        if let life, life.countsLast() { death.set() }
     }
 
     /// The latency, give or take a quarter: by the order's number, so that it is the same in each run.

@@ -1,12 +1,9 @@
-// How customers talk to the front, and the front to the origin: the same few words.
-//
-//     request   get <order> <path>\n
-//     answer    ok <size>\n  and that many bytes, then the end of the stream
-//               error <words>\n
-//
-// The size comes first, so an answer that was cut off is never taken for a whole one.
+// How customers talk to the front, and the front to the origin: HTTP, with the order's number in a field of its own.
 
+import HTTPTypes
 import Rondo
+import RondoHTTP
+import RondoHTTPClient
 
 /// What a customer wants, or the front on its behalf.
 struct Request: Sendable {
@@ -20,73 +17,83 @@ struct WireError: Error, CustomStringConvertible {
 }
 
 enum Wire {
-    /// The longest line: a path has at most 4,096 bytes on Linux.
-    private static let lineLimit = 8192
-    private static let lineEnd = UInt8(ascii: "\n")
+    private static let orderField = HTTPField.Name("Rondo-Order")!
+    /// The most bytes of an answer that says what went wrong.
+    private static let wordsLimit = 16 * 1024
 
-    static func send(_ request: Request, to stream: TCPStream) async throws {
-        try await stream.write("get \(request.order) \(request.path)\n")
+    /// A client that asks our own servers: as many requests at once as there are orders, and no proxy in between.
+    static func client(requestsAtOnce: Int) -> HTTPClient {
+        var configuration = HTTPClientConfiguration()
+        configuration.pool.requests = requestsAtOnce
+        configuration.pool.requestsPerHost = requestsAtOnce
+        configuration.pool.idleConnections = requestsAtOnce
+        configuration.version = .http1
+        configuration.proxy = .none
+        return HTTPClient(configuration: configuration)
     }
 
-    static func readRequest(from stream: TCPStream) async throws -> Request {
-        var line: [UInt8] = []
-        while line.last != lineEnd {
-            guard line.count <= lineLimit, let chunk = try await stream.read() else {
-                throw WireError(description: "the request ended after \(line.count) bytes, without a line's end")
-            }
-            line.append(copying: chunk.bytes)
-        }
-        let words = line.dropLast().split(separator: UInt8(ascii: " "), maxSplits: 2)
-        guard words.count == 3, words[0].elementsEqual("get".utf8),
-            let order = Int(String(decoding: words[1], as: UTF8.self))
-        else { throw WireError(description: "not a request: \(String(decoding: line.prefix(80), as: UTF8.self))") }
-        return Request(order: order, path: String(decoding: words[2], as: UTF8.self))
-    }
-
-    static func send(_ content: [UInt8], to stream: TCPStream) async throws {
-        try await stream.write(Array("ok \(content.count)\n".utf8) + content)
-    }
-
-    static func send(failure: any Error, to stream: TCPStream) async throws {
-        let words = "\(failure)".split(whereSeparator: \.isNewline).joined(separator: " ")
-        try await stream.write("error \(words.prefix(2000))\n")
-    }
-
-    /// Reads an answer to its end.
+    /// Downloads a file.
     ///
-    /// - Parameter size: how many bytes the content must have.
-    static func readAnswer(from stream: TCPStream, expecting size: Int) async throws -> [UInt8] {
-        var answer: [UInt8] = []
-        var headLength: Int?
-        while let chunk = try await stream.read() {
-            answer.append(copying: chunk.bytes)
-            if headLength == nil, let end = answer.firstIndex(of: lineEnd) {
-                try check(head: String(decoding: answer[..<end], as: UTF8.self), expecting: size)
-                headLength = end + 1
-                answer.reserveCapacity(end + 1 + size)
-            }
-            guard answer.count <= (headLength.map { $0 + size } ?? lineLimit) else {
-                throw WireError(description: "more arrived than the \(size.grouped) bytes that were announced")
-            }
+    /// - Parameters:
+    ///   - size: how many bytes it must have.
+    ///   - isOnly: whether nothing else will be asked for over this connection.
+    static func download(
+        _ request: Request, from address: SocketAddress, expecting size: Int, by client: HTTPClient, isOnly: Bool
+    ) async throws -> [UInt8] {
+        var fields: HTTPFields = [orderField: "\(request.order)"]
+        if isOnly { fields[.connection] = "close" }
+        let response = try await client.get("http://\(address)/\(escaped(request.path))", fields)
+        guard response.status == .ok else {
+            throw WireError(description: try await response.body.text(limit: wordsLimit))
         }
-        guard let headLength else { throw WireError(description: "the stream ended before the answer began") }
-        guard answer.count == headLength + size else {
-            let count = (answer.count - headLength).grouped
-            throw WireError(description: "the stream ended after \(count) of \(size.grouped) bytes")
-        }
-        return Array(answer[headLength...])
-    }
-
-    /// Reads an answer's first line.
-    private static func check(head: String, expecting size: Int) throws {
-        if head.hasPrefix("error ") { throw WireError(description: String(head.dropFirst(6))) }
-        guard head.hasPrefix("ok "), let announced = Int(head.dropFirst(3)) else {
-            throw WireError(description: "not an answer: \(head.prefix(80))")
-        }
-        guard announced == size else {
+        if let announced = response.contentLength, announced != size {
             throw WireError(
-                description: "it has \(announced.grouped) bytes, and the index says \(size.grouped): "
+                description: "it has \(Int(announced).grouped) bytes, and the index says \(size.grouped): "
                     + "it was changed after the index was made")
         }
+        return try await response.body.collect(limit: size)
+    }
+
+    /// What a request asks for.
+    static func read(_ request: ServerRequest) throws -> Request {
+        guard let order = request.headers[orderField].flatMap({ Int($0) }),
+            let path = unescaped(request.path.dropFirst())
+        else { throw WireError(description: "not an order: \(request.target.prefix(80))") }
+        return Request(order: order, path: path)
+    }
+
+    /// Answers what went wrong, in words.
+    static func send(failure: any Error, to response: ServerResponse) async throws {
+        let words = "\(failure)".split(whereSeparator: \.isNewline).joined(separator: " ")
+        try await response.send(String(words.prefix(2000)), status: .badGateway)
+    }
+
+    // MARK: Paths in URLs (RFC 3986)
+
+    private static let plain = Set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/".utf8)
+
+    private static func escaped(_ path: String) -> String {
+        path.utf8.reduce(into: "") { text, byte in
+            if plain.contains(byte) {
+                text.unicodeScalars.append(Unicode.Scalar(byte))
+            } else {
+                text += "%" + String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
+            }
+        }
+    }
+
+    private static func unescaped(_ path: Substring) -> String? {
+        var bytes: [UInt8] = []
+        var rest = path.utf8[...]
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            guard let value = UInt8(String(rest.prefix(2)) ?? "", radix: 16) else { return nil }
+            bytes.append(value)
+            rest = rest.dropFirst(2)
+        }
+        return String(validating: bytes, as: UTF8.self)
     }
 }

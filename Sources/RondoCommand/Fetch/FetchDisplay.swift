@@ -63,7 +63,7 @@ final class FetchDisplay {
     func end() {
         guard terminal.isTerminal else { return }
         drawOnce()
-        terminal.write(screen.erase())
+        terminal.write(screen.erase(columns: terminal.size.columns))
         Interrupt.showCursor()
     }
 

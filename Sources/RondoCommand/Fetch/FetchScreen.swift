@@ -29,9 +29,9 @@ struct FetchScreen {
     private var widths: [Int] = []
 
     /// What takes the last picture away.
-    mutating func erase() -> String {
+    mutating func erase(columns: Int) -> String {
         defer { widths = [] }
-        return widths.isEmpty ? "" : back(columns: .max)
+        return widths.isEmpty ? "" : back(columns: columns)
     }
 
     /// What replaces the last picture by this one.
