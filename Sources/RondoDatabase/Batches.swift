@@ -1,6 +1,8 @@
 // How rows, notifications and copied lines reach a `for try await`: in batches of what is there at once, so that few of
 // them cost a change of isolation or of thread. Whoever stops early drops the iterator, and that ends the statement.
 
+import Rondo
+
 /// Where batches come from. It holds a connection until it has answered nil, has thrown, or was abandoned.
 protocol BatchSource<Element>: AnyObject, Sendable {
     associatedtype Element: Sendable
@@ -24,7 +26,7 @@ final class BatchIteration<Element: Sendable> {
 
     deinit {
         guard let source, !hasEnded else { return }
-        Task { await source.abandon() }
+        endWhatWasDropped { await source.abandon() }
     }
 
     func next() async throws(SQLError) -> Element? {
@@ -47,6 +49,12 @@ final class BatchIteration<Element: Sendable> {
         hasEnded = batch.isEmpty
         return !hasEnded
     }
+}
+
+/// Starts a task from a `deinit`. Who drops something on a loop may end the loop next, so the task must be the loop's:
+/// one elsewhere might come when the loop of a connection has closed.
+func endWhatWasDropped(_ body: @escaping @Sendable () async -> Void) {
+    Task(executorPreference: EventLoop.current?.executor, operation: body)
 }
 
 /// The rows of a statement, as they come. See ``SQLSession/rows(_:)``.

@@ -281,6 +281,21 @@ extension DatabaseSuites.Postgres {
                 #expect(await connection.isClosed)
             }
         }
+
+        /// What ends a statement or a listening may be the last thing that a loop does.
+        @Test(arguments: LoopKind.allCases) func theLoopMayEndAtOnce(_ kind: LoopKind) throws {
+            let cluster = try PostgresCluster.shared.get()
+            for _ in 0..<10 {
+                try kind.run {
+                    let connection = try await PostgresConnection.connect(to: cluster.local)
+                    for try await _ in connection.rows("SELECT generate_series(1, 100000)") { break }
+                }
+                try kind.run {
+                    let connection = try await PostgresConnection.connect(to: cluster.local)
+                    _ = try await connection.listen(to: "orders")
+                }
+            }
+        }
     }
 }
 #endif

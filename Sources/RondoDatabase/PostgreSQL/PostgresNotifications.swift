@@ -1,5 +1,6 @@
 #if PostgreSQL
 import Rondo
+import Synchronization
 
 /// What somebody has said with `NOTIFY`.
 public struct PostgresNotification: Hashable, Sendable {
@@ -107,6 +108,8 @@ extension PostgresConnection {
 private final class NotificationSource: BatchSource {
     private let connection: PostgresConnection
     private let number: Int
+    /// Whether there is nothing left to be ended.
+    private let hasStopped = Atomic(false)
 
     init(_ connection: PostgresConnection, _ number: Int) {
         self.connection = connection
@@ -114,14 +117,18 @@ private final class NotificationSource: BatchSource {
     }
 
     deinit {
+        if hasStopped.load(ordering: .acquiring) { return }
         let (connection, number) = (connection, number)
-        Task { await connection.stopListening(number) }
+        endWhatWasDropped { await connection.stopListening(number) }
     }
 
     func nextBatch() async throws(SQLError) -> [PostgresNotification]? {
         try await connection.nextNotifications(number)
     }
 
-    func abandon() async { await connection.stopListening(number) }
+    func abandon() async {
+        await connection.stopListening(number)
+        hasStopped.store(true, ordering: .releasing)
+    }
 }
 #endif

@@ -125,7 +125,12 @@ final class SQLiteStore: Sendable {
                 try await offload { [queue] in
                     try queue.inDatabase { database in
                         try interruption.begin()
-                        defer { interruption.end() }
+                        // SQLite forgets an interruption that comes before a statement's first step: here it is told again.
+                        database.trace { _ in interruption.repeatIfCancelled(queue) }
+                        defer {
+                            database.trace(nil)
+                            interruption.end()
+                        }
                         return try call(database)
                     }
                 }
@@ -162,9 +167,9 @@ final class SQLiteStore: Sendable {
     }
 }
 
-/// A call that may be interrupted while it runs: its own statement, and never the next one.
+/// A call that may be interrupted while it runs: its own statements, and never the next call's.
 private final class Interruption: Sendable {
-    private enum Phase { case before, running, over, cancelled }
+    private enum Phase { case before, running, cancelled, over }
     private let phase = Mutex(Phase.before)
 
     /// - Throws: `CancellationError` if it came before.
@@ -181,8 +186,13 @@ private final class Interruption: Sendable {
     func interrupt(_ queue: DatabaseQueue) {
         phase.withLock { phase in
             if phase == .running { queue.interrupt() }
-            if phase == .before { phase = .cancelled }
+            if phase != .over { phase = .cancelled }
         }
+    }
+
+    /// A statement has made its first step: from here on SQLite heeds an interruption.
+    func repeatIfCancelled(_ queue: DatabaseQueue) {
+        phase.withLock { if $0 == .cancelled { queue.interrupt() } }
     }
 }
 
