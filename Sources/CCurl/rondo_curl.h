@@ -1,5 +1,5 @@
-// libcurl, and what of it Swift does not see: its functions with variable arguments, one here for each kind of argument,
-// and values that are macros with a cast.
+// libcurl, and what of it Swift does not see: its functions with variable arguments, one here for each kind of
+// argument, and values that are macros with a cast.
 #ifndef RONDO_CURL_H
 #define RONDO_CURL_H
 

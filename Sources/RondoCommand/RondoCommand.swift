@@ -30,6 +30,8 @@ extension Command {
     /// Runs `body` on an event loop that the whole process lives on, and ends the process with the status it answers;
     /// with 1 and the error on standard error if it throws.
     static func runOnLoop(_ body: sending @escaping () async throws -> Int32) -> Never {
+        // A write beyond the limit of a file's size is an error that is told, and no end of the process.
+        signal(SIGXFSZ, SIG_IGN)
         EventLoop.runProgram {
             var status: Int32 = 1
             do {

@@ -13,8 +13,9 @@ struct TransferID: Hashable, Sendable {
 /// A transfer under way, or one that has ended and was not read to its end. It belongs to the client's actor.
 @safe
 final class Transfer {
-    // SAFETY: the easy handle is the pool's, which lends it until the transfer ends; the error buffer is freed in deinit,
-    // after the handle has forgotten it. Callbacks come while the client, which holds this, is in a call of libcurl.
+    // SAFETY: the easy handle is the pool's, which lends it until the transfer ends; the error buffer is freed in
+    // deinit, after the handle has forgotten it. Callbacks come while the client, which holds this, is in a call of
+    // libcurl.
 
     /// What is expected of the server.
     enum Phase: Equatable { case connecting, sending, receiving, ended }

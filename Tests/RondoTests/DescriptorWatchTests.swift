@@ -131,6 +131,28 @@ extension LoopSuites {
             }
         }
 
+        /// Without optimisation each call between an actor's functions is a job. With so many others ready the loop
+        /// waits in between, and the answer comes before the task has come to where it waits for it.
+        @Test(arguments: World.real) func anAnswerOnTheWayToTheWaitIsNotMissed(world: World) throws {
+            try world.run {
+                let (left, right) = try socketPair()
+                _ = try right.writeAll([1])
+                let watch = try DescriptorWatch(duplicating: left)
+                let watcher = Watcher(loop: EventLoop.current!)
+                let waiting = start { try await watcher.wait(for: watch, times: 50) }
+                let crowd = (0..<1500).map { _ in start { for _ in 0..<400 { await EventLoop.yield() } } }
+                for task in crowd { try await task.value }
+                await settle()
+                if await watcher.count < 50 {
+                    Issue.record("a wait has missed its answer")
+                    waiting.cancel()
+                }
+                try await waiting.value
+                await watch.close()
+                for descriptor in [left, right] { try descriptor.close() }
+            }
+        }
+
         @Test(arguments: World.real) func whatCannotBeWatched(world: World) throws {
             try world.run {
                 let none = await ioError { _ = try DescriptorWatch(duplicating: FileDescriptor(rawValue: 1_000_000)) }
@@ -148,6 +170,22 @@ extension LoopSuites {
                 let error = await ioError { _ = try DescriptorWatch(duplicating: .standardInput) }
                 #expect("\(error!)" == "watch descriptor 0: a simulation has no descriptors")
             }
+        }
+    }
+}
+
+/// An actor of a loop.
+private actor Watcher {
+    private let loop: EventLoop
+    private(set) var count = 0
+    nonisolated var unownedExecutor: UnownedSerialExecutor { loop.unownedExecutor }
+
+    init(loop: EventLoop) { self.loop = loop }
+
+    func wait(for watch: DescriptorWatch, times: Int) async throws {
+        while count < times {
+            try await watch.waitUntilReadable()
+            count += 1
         }
     }
 }

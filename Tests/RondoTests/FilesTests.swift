@@ -68,6 +68,11 @@ extension LoopSuites {
                 #expect(full?.description == "remove \(folder.appending("a")): Directory not empty (\(hint))")
                 try await File.write([], to: folder.appending("file"))
                 let below = folder.appending("file/x")
+                if world.driver != nil {
+                    // The folder above is there, but no folder can be made in it.
+                    let refused = await ioError { try await Files.makeDirectory("/proc/nowhere/x", withParents: true) }
+                    #expect(refused?.errno == .noSuchFileOrDirectory && refused?.subject == "/proc/nowhere")
+                }
                 let notAFolder = await ioError { try await Files.makeDirectory(below, withParents: true) }
                 #expect(notAFolder?.errno == .notDirectory)
                 try await Files.remove(deep)

@@ -97,13 +97,15 @@ public enum Files {
         // From the longest path that can be made, down again.
         var missing: [FilePath] = []
         var next = path
+        // Where the folder above is there and no folder can be made in it (/proc), the errno is the same.
+        var isParentThere = false
         while true {
             do throws(IOError) {
                 try await calls.makeDirectory(next, permissions)
             } catch {
                 if error.errno == .fileExists, let status = try? await FileStatus.of(next), status.kind == .directory {
-                } else if error.errno == .noSuchFileOrDirectory, !next.removingLastComponent().isEmpty,
-                    next.lastComponent != nil
+                } else if error.errno == .noSuchFileOrDirectory, !isParentThere,
+                    !next.removingLastComponent().isEmpty, next.lastComponent != nil
                 {
                     missing.append(next)
                     next = next.removingLastComponent()
@@ -114,6 +116,7 @@ public enum Files {
             }
             guard let deeper = missing.popLast() else { return }
             next = deeper
+            isParentThere = true
         }
     }
 

@@ -69,8 +69,8 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
         (unsafe waiter.map { unsafe unsafeBitCast($0, to: UInt.self) } ?? 0, descriptor)
     }
 
-    /// Whether what the task is about to wait for has come since it looked. Where the caller is an actor's, also the main
-    /// actor's, each async call may be a hop to that actor (always without optimisation), and a hop is a job: a
+    /// Whether what the task is about to wait for has come since it looked. Where the caller is an actor's, also the
+    /// main actor's, each async call may be a hop to that actor (always without optimisation), and a hop is a job: a
     /// completion may come in between.
     var hasNewsAlready: Bool { crash("a sink that tasks wait at must say when there is nothing to wait for") }
 

@@ -9,13 +9,14 @@ struct FetchCommand: ParsableCommand {
         commandName: "fetch",
         abstract: "Download many files at once, safely.",
         discussion: """
-            A file appears under its name when all of it is there and on the disk; until then it is NAME.part. What was \
-            interrupted goes on where it stopped, if the server still has the same file; connections that break, and \
-            servers that are busy, are tried again after a while. On a terminal it shows what is running; else a line \
-            for each file. Files that are there already are left alone, but for those whose checksum is another one.
+            A file appears under its name when all of it is there and on the disk; until then it is NAME.part. \
+            What was interrupted goes on where it stopped, if the server still has the same file; connections \
+            that break, and servers that are busy, are tried again after a while. On a terminal it shows what is \
+            running; else a line for each file. Files that are there already are left alone, but for those whose \
+            checksum is another one.
 
-            The exit status is the number of files that are not there now, at most 125; 126 if it could not begin, and \
-            130 if it was interrupted.
+            The exit status is the number of files that are not there now, at most 125; 126 if it could not \
+            begin, and 130 if it was interrupted.
             """)
 
     @Argument(help: "What to download: http:// and https:// URLs.")
