@@ -20,11 +20,15 @@ let package = Package(
         .library(name: "RondoTesting", targets: ["RondoTesting"]),
         .library(name: "RondoServices", targets: ["RondoServices"]),
         .library(name: "RondoMetrics", targets: ["RondoMetrics"]),
+        .library(name: "RondoDatabase", targets: ["RondoDatabase"]),
         .library(name: "RondoTracing", targets: ["RondoTracing"]),
         .library(name: "RondoNIO", targets: ["RondoNIO"]),
         .library(name: "RondoHTTP", targets: ["RondoHTTP"]),
         .library(name: "RondoHTTPClient", targets: ["RondoHTTPClient"]),
         .executable(name: "rondo", targets: ["RondoCommand"]),
+    ],
+    traits: [
+        .trait(name: "PostgreSQL", description: "PostgreSQL in RondoDatabase, by libpq (Debian's libpq-dev).")
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-system.git", from: "1.4.0"),
@@ -74,6 +78,23 @@ let package = Package(
                 "Rondo", "RondoMetrics",
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "MetricsTestKit", package: "swift-metrics"),
+            ],
+            swiftSettings: settings),
+        .systemLibrary(name: "CPostgreSQL", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .target(
+            name: "RondoDatabase",
+            dependencies: [
+                "Rondo",
+                .target(name: "CPostgreSQL", condition: .when(traits: ["PostgreSQL"])),
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            packageAccess: false, swiftSettings: settings),
+        .testTarget(
+            name: "RondoDatabaseTests",
+            dependencies: [
+                "Rondo", "RondoDatabase",
+                .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
         .target(

@@ -13,7 +13,12 @@ let strictC: [CSetting] = [
 
 let package = Package(
     name: "RondoBenchmarks",
-    dependencies: [.package(name: "rondo", path: "..")],
+    traits: [.trait(name: "PostgreSQL", description: "The benchmark that talks to PostgreSQL.")],
+    dependencies: [
+        .package(
+            name: "rondo", path: "..",
+            traits: [.defaults, .trait(name: "PostgreSQL", condition: .when(traits: ["PostgreSQL"]))])
+    ],
     targets: [
         .target(name: "BenchmarkSupport", cSettings: strictC),
         .executableTarget(name: "epoll-echo", dependencies: ["BenchmarkSupport"], cSettings: strictC),
@@ -24,6 +29,11 @@ let package = Package(
         .target(name: "FileThreads", cSettings: strictC),
         .executableTarget(name: "files", dependencies: ["FileThreads", .product(name: "Rondo", package: "rondo")]),
         .executableTarget(name: "loop-costs", dependencies: [.product(name: "Rondo", package: "rondo")]),
+        .executableTarget(
+            name: "postgres-select",
+            dependencies: [
+                .product(name: "Rondo", package: "rondo"), .product(name: "RondoDatabase", package: "rondo"),
+            ]),
         .executableTarget(
             name: "counts", dependencies: ["AllocationCounter", .product(name: "Rondo", package: "rondo")]),
     ],

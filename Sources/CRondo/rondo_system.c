@@ -100,6 +100,8 @@ int rondo_epoll_add(int epoll, int fd, uint32_t events, uint64_t data) {
     return result_or_errno(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
 }
 
+int rondo_epoll_delete(int epoll, int fd) { return result_or_errno(epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL)); }
+
 _Static_assert(sizeof(struct epoll_event) == sizeof(struct rondo_epoll_event), "epoll_event");
 _Static_assert(offsetof(struct epoll_event, data) == offsetof(struct rondo_epoll_event, data), "epoll_event");
 _Static_assert(RONDO_EPOLL_EDGE == EPOLLET && RONDO_EPOLL_READ_HANGUP == EPOLLRDHUP, "epoll events");

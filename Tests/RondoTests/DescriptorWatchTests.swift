@@ -89,6 +89,24 @@ extension LoopSuites {
             }
         }
 
+        /// A library goes on with its descriptor, and its next watch gets the number of the last one.
+        @Test(arguments: World.real) func watchesOfOneDescriptorFollowEachOther(world: World) throws {
+            try world.run {
+                let (left, right) = try socketPair()
+                for _ in 0..<3 {
+                    let watch = try DescriptorWatch(duplicating: left)
+                    let waiting = start { try await watch.waitUntilReadable() }
+                    await settle()
+                    _ = try right.writeAll([1])
+                    try await waiting.value
+                    var byte: [UInt8] = [0]
+                    _ = try unsafe byte.withUnsafeMutableBytes { try unsafe left.read(into: $0) }
+                    await watch.close()
+                }
+                for descriptor in [left, right] { try descriptor.close() }
+            }
+        }
+
         @Test(arguments: World.real) func closingEndsWaitsAndLeavesNothing(world: World) throws {
             try world.run {
                 let (left, right) = try socketPair()

@@ -77,6 +77,7 @@ struct rondo_epoll_event {
 
 int rondo_epoll_create(void);
 int rondo_epoll_add(int epoll, int fd, uint32_t events, uint64_t data);
+int rondo_epoll_delete(int epoll, int fd);
 // Wait for at most that time (UINT64_MAX: for ever), and never return earlier without an event but for a signal. The
 // first needs Linux 5.11 and is exact; the second rounds up to milliseconds.
 int rondo_epoll_wait_nanoseconds(int epoll, struct rondo_epoll_event *events, int capacity, uint64_t nanoseconds);

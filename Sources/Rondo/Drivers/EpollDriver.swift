@@ -218,6 +218,14 @@ final class EpollDriver: KernelDriver {
     func closeNow(_ descriptor: Descriptor) { _ = closeDescriptor(descriptor) }
 
     private func closeDescriptor(_ descriptor: Descriptor) -> Int32 {
+        // SAFETY: an entry of the table, looked at once.
+        if let socket = unsafe sockets.existingEntry(of: descriptor.rawValue), unsafe socket.pointee.isWatched,
+            unsafe socket.pointee.mayBeDuplicated
+        {
+            systemCalls &+= 1
+            // Else the next duplicate of that number could not be registered (EEXIST).
+            _ = rondo_epoll_delete(epoll, descriptor.rawValue)
+        }
         sockets.forget(descriptor.rawValue)
         systemCalls &+= 1
         // After EINTR the descriptor is gone as well.
@@ -392,6 +400,7 @@ final class EpollDriver: KernelDriver {
         polls.add(EpollPolls.Poll(id: id, events: events), to: descriptor.rawValue)
         // SAFETY: an entry of the table.
         unsafe socket.pointee.polling = .due
+        unsafe socket.pointee.mayBeDuplicated = true
         sockets.list(descriptor.rawValue)
     }
 

@@ -22,6 +22,8 @@ struct EpollSocket {
     fileprivate var isListed = false
     /// Whether the epoll instance watches it.
     var isWatched = false
+    /// Whether another descriptor may stand for the same file: then closing this one does not end the watching.
+    var mayBeDuplicated = false
     /// Whether reading may succeed: from an event until EAGAIN, or until a short receive has proved it empty.
     var mayRead = true
     /// Whether writing may succeed: from an event until EAGAIN.

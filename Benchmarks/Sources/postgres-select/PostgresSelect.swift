@@ -1,0 +1,55 @@
+// Tasks that share a pool of connections and look up one account each, as `pgbench -S -M prepared` does:
+//
+//     postgres-select "host=/tmp port=5432 user=postgres" TASKS CONNECTIONS SECONDS SCALE
+//
+// It prints how many look-ups a second they made. Benchmarks/postgres runs it beside pgbench.
+
+#if PostgreSQL
+import Rondo
+import RondoDatabase
+
+@main
+struct PostgresSelect: RondoProgram {
+    func run() async throws {
+        let arguments = CommandLine.arguments
+        guard arguments.count == 6, let tasks = Int(arguments[2]), let connections = Int(arguments[3]),
+            let seconds = Double(arguments[4]), let scale = Int(arguments[5])
+        else { fatalError("usage: postgres-select CONNECTION-STRING TASKS CONNECTIONS SECONDS SCALE") }
+        let pool = PostgresPool(PostgresConfiguration(arguments[1]), size: connections)
+        // All connections, and the statement prepared on each of them, before the time begins.
+        _ = try await lookUps(tasks: connections * 8, in: pool, scale: scale, for: .milliseconds(200))
+        let begin = ContinuousClock.now
+        let count = try await lookUps(tasks: tasks, in: pool, scale: scale, for: .seconds(seconds))
+        let time = begin.duration(to: .now) / .seconds(1)
+        print("\(Int(Double(count) / time)) look-ups/s, \(await pool.statistics.open) connections")
+        await pool.close()
+    }
+
+    private func lookUps(tasks: Int, in pool: PostgresPool, scale: Int, for time: Duration) async throws -> Int {
+        let end = ContinuousClock.now + time
+        return try await withThrowingTaskGroup(of: Int.self) { group in
+            for _ in 0..<tasks {
+                group.addTask {
+                    var count = 0
+                    while ContinuousClock.now < end {
+                        let account = Int.random(in: 1...(100_000 * scale))
+                        let rows = try await pool.query(
+                            "SELECT abalance FROM pgbench_accounts WHERE aid = \(account)")
+                        guard rows.count == 1, try rows[0][0, as: Int.self] == 0 else {
+                            fatalError("account \(account) has \(rows)")
+                        }
+                        count += 1
+                    }
+                    return count
+                }
+            }
+            return try await group.reduce(0, +)
+        }
+    }
+}
+#else
+@main
+struct PostgresSelect {
+    static func main() { print("this benchmark is built with --traits PostgreSQL: see Benchmarks/postgres") }
+}
+#endif

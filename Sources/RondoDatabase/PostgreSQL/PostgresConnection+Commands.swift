@@ -1,0 +1,206 @@
+#if PostgreSQL
+import Rondo
+
+// One command after the other: `begin`, send, `flush`, the results, `end`.
+
+extension PostgresConnection {
+    /// What came of a command.
+    struct Answer {
+        var rows: [SQLRow] = []
+        var rowsAffected = 0
+        /// What the last statement has done: `COMMIT`.
+        var tag = ""
+        /// The first one.
+        var failure: SQLRefusal?
+    }
+
+    /// Waits for the turn.
+    func begin(_ query: SQLQuery, _ turn: AsyncSemaphore) async throws(SQLError) {
+        if !turn.tryAcquire() { try await turn.acquire(for: query) }
+        do throws(SQLError) {
+            _ = try opened()
+            if Task.isCancelled { throw SQLError("run", query.text, .cancelled) }
+        } catch {
+            turn.release()
+            throw error
+        }
+    }
+
+    /// Runs a statement to its end.
+    func run(_ query: SQLQuery, turn: AsyncSemaphore) async throws(SQLError) -> Answer {
+        try await begin(query, turn)
+        do throws(SQLError) {
+            let answer = try await attempts(query)
+            await end(turn)
+            return answer
+        } catch {
+            await end(turn)
+            throw error
+        }
+    }
+
+    /// A prepared statement may have become stale: its table was changed, or somebody has removed it. Outside of a
+    /// transaction nothing has happened then, and it is prepared anew.
+    private func attempts(_ query: SQLQuery) async throws(SQLError) -> Answer {
+        var answer = try await attempt(query)
+        if let failure = answer.failure, forgets(query, failure) { answer = try await attempt(query) }
+        return try succeeded(answer, query)
+    }
+
+    private func attempt(_ query: SQLQuery) async throws(SQLError) -> Answer {
+        let statement = try await send(query)
+        try await flush()
+        return try await collect(query, statement)
+    }
+
+    /// Forgets a statement that the server does not run any more.
+    ///
+    /// - Returns: whether it may be tried again.
+    func forgets(_ query: SQLQuery, _ failure: SQLRefusal) -> Bool {
+        let isStale = failure.code == "26000" || failure.code == "0A000" && prepared.find(query.text) != nil
+        guard isStale else { return false }
+        prepared.forget(query.text)
+        return handle?.isOutsideTransaction == true && !command.isDeaf
+    }
+
+    /// All results of the command that runs.
+    private func collect(_ query: SQLQuery, _ statement: PreparedStatement?) async throws(SQLError) -> Answer {
+        var answer = Answer()
+        while let result = try await nextResult() {
+            switch result.status {
+            case .rows, .singleRow:
+                let columns = statement?.columns ?? result.columns
+                statement?.columns = columns
+                answer.rows = []
+                result.append(to: &answer.rows, columns)
+                (answer.tag, answer.rowsAffected) = (result.tag, result.rowsAffected)
+            case .done: (answer.rows, answer.tag, answer.rowsAffected) = ([], result.tag, result.rowsAffected)
+            case .copyIn, .copyOut:
+                if handle?.isInPipeline ?? true { throw lose("a COPY can't be part of a pipeline") }
+                askToStop()
+                try await drain()
+                throw SQLError("run", query.text, .invalid("use copyIn or copyOut for a COPY from or to the client"))
+            default: if answer.failure == nil { answer.failure = result.refusal }
+            }
+        }
+        return answer
+    }
+
+    /// The answer, if it is no refusal.
+    func succeeded(_ answer: Answer, _ query: SQLQuery) throws(SQLError) -> Answer {
+        if handle?.isLost ?? true { throw lose(answer.failure?.message ?? handle?.errorMessage ?? "") }
+        if let failure = answer.failure { throw error(failure, query) }
+        return answer
+    }
+
+    func error(_ refusal: SQLRefusal, _ query: SQLQuery) -> SQLError {
+        let wasCancelled = refusal.code == "57014" && command.stopping != nil
+        return SQLError("run", query.text, wasCancelled ? .cancelled : .refused(refusal))
+    }
+
+    // MARK: Sending
+
+    /// Gives a statement to libpq, with its values.
+    ///
+    /// - Returns: the prepared statement, if there is one.
+    @discardableResult
+    func send(_ query: SQLQuery) async throws(SQLError) -> PreparedStatement? {
+        if prepared.capacity == 0 {
+            try parameters.set(query)
+            if try !opened().sendOnce(query.text, parameters) { throw refusedToSend() }
+            return nil
+        }
+        let statement: PreparedStatement
+        if let known = prepared.find(query.text) { statement = known } else { statement = try await prepare(query) }
+        try parameters.set(query)
+        if try !opened().send(statement, parameters) { throw refusedToSend() }
+        return statement
+    }
+
+    private func prepare(_ query: SQLQuery) async throws(SQLError) -> PreparedStatement {
+        if query.text.utf8.contains(0) { throw SQLError("run", query.text, .invalid("the statement has a NUL in it")) }
+        if let oldest = prepared.makeRoom() {
+            let name = String(decoding: oldest.name.dropLast().map { UInt8($0) }, as: UTF8.self)
+            _ = try await script(SQLQuery(unsafeText: "DEALLOCATE \(name)"))
+        }
+        let statement = prepared.make()
+        if try !opened().sendPrepare(statement, query.text) { throw refusedToSend() }
+        try await flush()
+        _ = try succeeded(try await collect(query, nil), query)
+        prepared.add(statement, query.text)
+        return statement
+    }
+
+    func refusedToSend() -> SQLError { lose(handle?.errorMessage ?? "") }
+
+    // MARK: Statements without values
+
+    func execute(_ query: SQLQuery, turn: AsyncSemaphore) async throws(SQLError) -> Int {
+        guard query.values.isEmpty else { return try await run(query, turn: turn).rowsAffected }
+        try await begin(query, turn)
+        do throws(SQLError) {
+            let answer = try await script(query)
+            await end(turn)
+            return answer.rowsAffected
+        } catch {
+            await end(turn)
+            throw error
+        }
+    }
+
+    /// Runs one statement or several, without values, while the caller has the turn.
+    func script(_ query: SQLQuery) async throws(SQLError) -> Answer {
+        if query.text.utf8.contains(0) { throw SQLError("run", query.text, .invalid("the statement has a NUL in it")) }
+        if try !opened().sendScript(query.text) { throw refusedToSend() }
+        try await flush()
+        return try succeeded(try await collect(query, nil), query)
+    }
+
+    // MARK: Pipeline
+
+    func pipeline(_ queries: [SQLQuery], turn: AsyncSemaphore) async throws(SQLError) -> [[SQLRow]] {
+        guard let first = queries.first else { return [] }
+        try await begin(first, turn)
+        do throws(SQLError) {
+            let rows = try await pipelined(queries)
+            await end(turn)
+            return rows
+        } catch {
+            await end(turn)
+            throw error
+        }
+    }
+
+    private func pipelined(_ queries: [SQLQuery]) async throws(SQLError) -> [[SQLRow]] {
+        let handle = try opened()
+        var checked = PostgresParameters()
+        for query in queries { try checked.set(query) }
+        guard handle.enterPipeline() else { throw refusedToSend() }
+        for query in queries {
+            try parameters.set(query)
+            let statement = prepared.find(query.text)
+            let isTaken =
+                if let statement { handle.send(statement, parameters) } else { handle.sendOnce(query.text, parameters) }
+            if !isTaken { throw refusedToSend() }
+        }
+        guard handle.sendSync() else { throw refusedToSend() }
+        try await flush()
+        var answers: [[SQLRow]] = []
+        var failure: SQLError?
+        for query in queries {
+            let answer = try await collect(query, nil)
+            answers.append(answer.rows)
+            if failure == nil, let refusal = answer.failure {
+                _ = forgets(query, refusal)
+                failure = error(refusal, query)
+            }
+        }
+        // The point at which the server is through with all of them.
+        _ = try await nextResult()
+        guard handle.exitPipeline() else { throw refusedToSend() }
+        if handle.isLost { throw lose(handle.errorMessage) }
+        if let failure { throw failure }
+        return answers
+    }
+}
+#endif

@@ -1,0 +1,344 @@
+#if PostgreSQL
+public import Rondo
+
+/// Some connections to a PostgreSQL server, which any number of tasks share.
+///
+/// ```
+/// let pool = PostgresPool(PostgresConfiguration("postgres://localhost/orders"), size: 8)
+/// let row = try await pool.first("SELECT total FROM orders WHERE id = \(id)")
+/// try await pool.transaction { transaction in … }
+/// await pool.close()
+/// ```
+///
+/// Each statement borrows a connection and gives it back. Who finds none free waits, first come, first served, for as
+/// long as it takes: cancel the task to end the wait, or use `withTimeout`.
+///
+/// Connections are made when they are needed. One that has been idle is examined before it is lent, and one that was
+/// lost is replaced. While the server is away, attempts to connect are made ever more rarely, up to one in a second for
+/// each connection; who waits for one is told after ``Configuration/patience``. A statement that was running when its
+/// connection was lost throws (``SQLError/isDisconnection``); the pool does not know whether it had its effect, so it
+/// does not run it again.
+///
+/// It lives on the loop that it was made on, and may be used from any.
+public actor PostgresPool: SQLDatabase {
+    /// How a pool behaves.
+    public struct Configuration: Sendable {
+        /// The most connections.
+        public var size = 8
+        /// How long a connection may have been idle to be lent without a look at it. The look costs no round trip: it
+        /// finds that the server has ended the connection.
+        public var trustedIdleTime: Duration = .seconds(1)
+        /// How long a connection may have been idle to be lent without asking the server, which finds that the way
+        /// there is broken.
+        public var unaskedIdleTime: Duration = .seconds(60)
+        /// How long a task waits for a server that can't be reached, from when it has asked.
+        public var patience: Duration = .seconds(5)
+
+        /// The defaults.
+        public init() {}
+    }
+
+    /// What a pool has done, and has to do.
+    public struct Statistics: Hashable, Sendable {
+        /// Connections that are open, lent or idle.
+        public var open: Int
+        /// Connections that are open and not lent.
+        public var idle: Int
+        /// Tasks that wait for a connection.
+        public var waiting: Int
+        /// Connections that were made so far.
+        public var connected: Int
+        /// Attempts to connect that failed.
+        public var failedToConnect: Int
+        /// Connections that were found broken, and dropped.
+        public var dropped: Int
+    }
+
+    /// The loop that it lives on.
+    public nonisolated let loop: EventLoop
+    public nonisolated var unownedExecutor: UnownedSerialExecutor { loop.unownedExecutor }
+
+    private let server: PostgresConfiguration
+    private let configuration: Configuration
+    /// One for each connection that may be lent.
+    private let permits: AsyncSemaphore
+    /// The last that came back is the first to be lent: the others may rest.
+    private var idle: [IdleConnection] = []
+    private var lent = 0
+    private var isClosed = false
+    private var connected = 0
+    private var failedToConnect = 0
+    private var dropped = 0
+    private var absence = ServerAbsence()
+
+    private struct IdleConnection {
+        let connection: PostgresConnection
+        let since: ContinuousClock.Instant
+    }
+
+    /// A pool for the calling task's loop. Nothing is connected yet.
+    public init(_ server: PostgresConfiguration, size: Int = 8) {
+        var configuration = Configuration()
+        configuration.size = size
+        self.init(server, configuration)
+    }
+
+    /// A pool for the calling task's loop. Nothing is connected yet.
+    public init(_ server: PostgresConfiguration, _ configuration: Configuration) {
+        guard let loop = EventLoop.current else {
+            fatalError(
+                "a PostgresPool was made outside of an event loop: make it in a RondoProgram or in EventLoop.run { }")
+        }
+        precondition(configuration.size > 0, "a pool must have a connection")
+        self.loop = loop
+        self.server = server
+        self.configuration = configuration
+        permits = AsyncSemaphore(permits: configuration.size)
+    }
+
+    /// What it has done, and has to do.
+    public var statistics: Statistics {
+        Statistics(
+            open: lent + idle.count, idle: idle.count, waiting: permits.waiting, connected: connected,
+            failedToConnect: failedToConnect, dropped: dropped)
+    }
+
+    // MARK: Statements
+
+    public func query(_ query: SQLQuery) async throws(SQLError) -> [SQLRow] {
+        let connection = try await borrow()
+        do throws(SQLError) {
+            let rows = try await connection.query(query)
+            await giveBack(connection)
+            return rows
+        } catch {
+            await giveBack(connection)
+            throw error
+        }
+    }
+
+    @discardableResult
+    public func execute(_ query: SQLQuery) async throws(SQLError) -> Int {
+        let connection = try await borrow()
+        do throws(SQLError) {
+            let count = try await connection.execute(query)
+            await giveBack(connection)
+            return count
+        } catch {
+            await giveBack(connection)
+            throw error
+        }
+    }
+
+    public nonisolated func rows(_ query: SQLQuery) -> SQLRows {
+        SQLRows { () async throws(SQLError) in
+            let connection = try await self.borrow()
+            do throws(SQLError) {
+                return BorrowedRows(try await connection.startRows(query, turn: connection.turn), self)
+            } catch {
+                await self.giveBack(connection)
+                throw error
+            }
+        }
+    }
+
+    @discardableResult
+    public nonisolated func transaction<Result>(
+        _ body: (PostgresTransaction) async throws -> Result
+    ) async throws -> Result {
+        try await transaction(PostgresTransaction.Options(), body)
+    }
+
+    /// Runs a transaction of a certain kind. See ``SQLDatabase/transaction(_:)``.
+    @discardableResult
+    public nonisolated func transaction<Result>(
+        _ options: PostgresTransaction.Options, _ body: (PostgresTransaction) async throws -> Result
+    ) async throws -> Result {
+        try await withConnection { try await $0.transaction(options, body) }
+    }
+
+    /// Lends a connection, for what takes several statements on the same one: `SET`, copies, pipelines.
+    ///
+    /// One that comes back with an open transaction is dropped.
+    @discardableResult
+    public nonisolated func withConnection<Result>(
+        _ body: (PostgresConnection) async throws -> Result
+    ) async throws -> Result {
+        let connection = try await borrow()
+        do {
+            let result = try await body(connection)
+            await giveBack(connection)
+            return result
+        } catch {
+            await giveBack(connection)
+            throw error
+        }
+    }
+
+    /// Waits until all connections have come back, and closes them. What is called later throws.
+    public func close() async {
+        isClosed = true
+        // Those that wait get a permit, see that it is closed, and pass it on.
+        let (permits, size) = (permits, configuration.size)
+        await Task { try? await permits.acquire(size) }.value
+        for idle in idle { await idle.connection.close() }
+        idle = []
+        permits.release(size)
+    }
+
+    // MARK: Lending
+
+    private func borrow() async throws(SQLError) -> PostgresConnection {
+        if !permits.tryAcquire() { return try await borrowLater() }
+        // What is usual: a connection that has just been used.
+        if let last = idle.last, !isClosed, last.since.duration(to: .now) < configuration.trustedIdleTime {
+            lent += 1
+            return idle.removeLast().connection
+        }
+        return try await borrowOther(asked: .now)
+    }
+
+    /// Waits for a permit.
+    private func borrowLater() async throws(SQLError) -> PostgresConnection {
+        let asked = ContinuousClock.now
+        do throws(CancellationError) {
+            try await permits.acquire()
+        } catch {
+            throw SQLError("wait for", "a connection of the pool", .cancelled)
+        }
+        return try await borrowOther(asked: asked)
+    }
+
+    /// With a permit: an idle connection that is good, or a new one.
+    private func borrowOther(asked: ContinuousClock.Instant) async throws(SQLError) -> PostgresConnection {
+        lent += 1
+        do throws(SQLError) {
+            while let last = idle.popLast() {
+                if isClosed { idle.append(last) }
+                if isClosed { break }
+                if await isGood(last) { return last.connection }
+                dropped += 1
+                await last.connection.close()
+            }
+            if isClosed { throw SQLError("use", "the pool", .closed) }
+            return try await connect(asked: asked)
+        } catch {
+            lent -= 1
+            permits.release()
+            throw error
+        }
+    }
+
+    private func isGood(_ idle: IdleConnection) async -> Bool {
+        let time = idle.since.duration(to: .now)
+        if time < configuration.trustedIdleTime { return await !idle.connection.isClosed }
+        guard await idle.connection.looksAlive() else { return false }
+        if time < configuration.unaskedIdleTime { return true }
+        let answer = try? await withTimeout(configuration.patience) { try await idle.connection.query("SELECT 1") }
+        return answer != nil
+    }
+
+    /// Connects, again and again while the server is away and the caller has patience.
+    private func connect(asked: ContinuousClock.Instant) async throws(SQLError) -> PostgresConnection {
+        while true {
+            if let failure = absence.failure {
+                let patience = configuration.patience - asked.duration(to: .now)
+                if patience <= .zero { throw failure }
+                do {
+                    try await Task.sleep(for: min(absence.timeToNextAttempt, patience))
+                } catch {
+                    throw SQLError("connect to", failure.subject, .cancelled)
+                }
+            }
+            do throws(SQLError) {
+                let connection = try await PostgresConnection.connect(to: server)
+                connected += 1
+                absence = ServerAbsence()
+                return connection
+            } catch {
+                if error.isCancellation { throw error }
+                failedToConnect += 1
+                // A server that refuses us is there; asking again would change nothing.
+                guard error.isDisconnection else { throw error }
+                absence.note(error)
+                if asked.duration(to: .now) > configuration.patience { throw error }
+            }
+        }
+    }
+
+    fileprivate func giveBack(_ connection: PostgresConnection) async {
+        let isGood = await connection.isIdleAndGood()
+        lent -= 1
+        if isGood {
+            idle.append(IdleConnection(connection: connection, since: .now))
+        } else {
+            dropped += 1
+            await connection.close()
+        }
+        permits.release()
+    }
+
+    /// Rows that keep their connection until they are over.
+    private final class BorrowedRows: BatchSource {
+        private let source: PostgresRowSource
+        private let pool: PostgresPool
+
+        init(_ source: PostgresRowSource, _ pool: PostgresPool) {
+            self.source = source
+            self.pool = pool
+        }
+
+        func nextBatch() async throws(SQLError) -> [SQLRow]? {
+            do throws(SQLError) {
+                if let rows = try await source.nextBatch() { return rows }
+            } catch {
+                await pool.giveBack(source.connection)
+                throw error
+            }
+            await pool.giveBack(source.connection)
+            return nil
+        }
+
+        func abandon() async {
+            await source.abandon()
+            await pool.giveBack(source.connection)
+        }
+    }
+}
+
+/// A server that can't be reached, and when to try again: after 50 ms, and twice as long each time, up to a second.
+struct ServerAbsence {
+    private(set) var failure: SQLError?
+    private var pause: Duration = .milliseconds(50)
+    private var nextAttempt: ContinuousClock.Instant = .now
+
+    var timeToNextAttempt: Duration { max(.zero, ContinuousClock.now.duration(to: nextAttempt)) }
+
+    /// Several connections may fail at the same time: only the first of them makes the pause longer.
+    mutating func note(_ failure: SQLError) {
+        if self.failure != nil, timeToNextAttempt > .zero { return }
+        self.failure = failure
+        // Not all programs that have lost the same server should come back at the same moment.
+        nextAttempt = .now + pause * Double.random(in: 0.75...1.25)
+        pause = min(pause * 2, .seconds(1))
+    }
+}
+
+extension PostgresConnection {
+    /// Whether the server has not ended it, as far as its socket knows.
+    func looksAlive() -> Bool {
+        guard let handle else { return false }
+        // The first read may get what the server said last, the second then finds the end.
+        return consumeInput(handle) && consumeInput(handle) && !handle.isLost
+    }
+
+    /// Waits until what was left running on it has ended.
+    ///
+    /// - Returns: whether somebody else may use it.
+    func isIdleAndGood() async -> Bool {
+        if !turn.tryAcquire() { await turn.acquireToTheEnd() }
+        defer { turn.release() }
+        return handle?.isOutsideTransaction ?? false
+    }
+}
+#endif
