@@ -70,8 +70,8 @@ final class Symbols {
     }
 
     #if arch(x86_64)
-        private static let architecture = "x86_64"
+    private static let architecture = "x86_64"
     #elseif arch(arm64)
-        private static let architecture = "aarch64"
+    private static let architecture = "aarch64"
     #endif
 }
