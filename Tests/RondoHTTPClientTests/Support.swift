@@ -9,7 +9,7 @@ func withClient(
     _ body: sending @escaping (HTTPClient) async throws -> Void
 ) async throws {
     if countsDescriptors { try await warmUp.value }
-    let before = openDescriptors()
+    let before = countsDescriptors ? await leastDescriptors(among: 200) : 0
     try await withEventLoop { _ in
         let client = HTTPClient(configuration: configuration)
         do { try await body(client) } catch {
@@ -18,7 +18,18 @@ func withClient(
         }
         await client.close()
     }
-    if countsDescriptors { #expect(openDescriptors() == before) }
+    if countsDescriptors { #expect(await leastDescriptors(among: 20_000, until: before) <= before) }
+}
+
+/// How many descriptors are open: the least of many looks, as the thread of a loop that has ended may hold it a moment
+/// longer, and its last descriptor with it.
+private func leastDescriptors(among looks: Int, until enough: Int = 0) async -> Int {
+    var least = Int.max
+    for _ in 0..<looks where least > enough {
+        least = min(least, openDescriptors())
+        await Task.yield()
+    }
+    return least
 }
 
 /// No proxies of whoever runs the tests.

@@ -125,7 +125,7 @@ final class SQLiteStore: Sendable {
                 try await offload { [queue] in
                     try queue.inDatabase { database in
                         try interruption.begin()
-                        // SQLite forgets an interruption that comes before a statement's first step: here it is told again.
+                        // SQLite forgets an interruption that comes before a statement's first step: it is told again.
                         database.trace { _ in interruption.repeatIfCancelled(queue) }
                         defer {
                             database.trace(nil)
