@@ -32,7 +32,9 @@ let package = Package(
         .executableTarget(
             name: "postgres-select",
             dependencies: [
-                .product(name: "Rondo", package: "rondo"), .product(name: "RondoDatabase", package: "rondo"),
+                .product(name: "Rondo", package: "rondo"),
+                // Without the trait nobody waits for SQLite's library to be built.
+                .product(name: "RondoDatabase", package: "rondo", condition: .when(traits: ["PostgreSQL"])),
             ]),
         .executableTarget(
             name: "counts", dependencies: ["AllocationCounter", .product(name: "Rondo", package: "rondo")]),

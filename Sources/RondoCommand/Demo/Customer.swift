@@ -1,5 +1,4 @@
 import Rondo
-import RondoHTTPClient
 
 /// One file for one customer.
 struct Order: Sendable {
@@ -18,8 +17,6 @@ struct OrderOutcome: Sendable {
 /// Who orders.
 struct Customer: Sendable {
     let front: SocketAddress
-    /// Who sends the requests of all customers; each has a connection of its own.
-    let client: HTTPClient
     /// How long a customer waits before it gives up.
     let patience: Duration
     let threads: ThreadWitness
@@ -39,9 +36,15 @@ struct Customer: Sendable {
     }
 
     private func receive(_ order: Order) async throws {
-        let request = Request(order: order.number, path: order.file.path)
-        let content = try await Wire.download(
-            request, from: front, expecting: order.file.size, by: client, isOnly: true)
-        try await Checksum.verify(content, against: order.file)
+        let stream = try await TCPStream.connect(to: front)
+        do {
+            let request = Request(order: order.number, path: order.file.path)
+            let content = try await Wire.order(request, over: stream, expecting: order.file.size)
+            try await Checksum.verify(content, against: order.file)
+            await stream.close()
+        } catch {
+            await stream.close()
+            throw error
+        }
     }
 }

@@ -43,7 +43,6 @@ struct DemoRun {
 
         /// Ends the origin and the front.
         func close() async {
-            await customer.client.close()
             for server in servers { server.cancel() }
             for server in servers { await server.value }
         }
@@ -61,8 +60,7 @@ struct DemoRun {
         let front = try await Front(
             index: index, origin: origin.address, ordersAtOnce: orders.count, threads: threads)
         let customer = Customer(
-            front: front.address, client: Wire.client(requestsAtOnce: orders.count),
-            patience: latency * 4 + .seconds(60), threads: threads)
+            front: front.address, patience: latency * 4 + .seconds(60), threads: threads)
         let servers = [
             Task(name: "origin") { await origin.run() }, Task(name: "front") { await front.run() },
         ]

@@ -61,7 +61,7 @@ final class Front: Sendable {
 
     private func download(_ request: Request, of file: IndexedFile) async throws -> [UInt8] {
         do {
-            return try await Wire.download(request, from: origin, expecting: file.size, by: client, isOnly: false)
+            return try await Wire.download(request, from: origin, expecting: file.size, by: client)
         } catch let error as WireError {
             throw WireError(description: "from the origin: \(error)")
         }

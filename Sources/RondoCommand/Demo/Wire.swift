@@ -34,14 +34,11 @@ enum Wire {
 
     /// Downloads a file.
     ///
-    /// - Parameters:
-    ///   - size: how many bytes it must have.
-    ///   - isOnly: whether nothing else will be asked for over this connection.
+    /// - Parameter size: how many bytes it must have.
     static func download(
-        _ request: Request, from address: SocketAddress, expecting size: Int, by client: HTTPClient, isOnly: Bool
+        _ request: Request, from address: SocketAddress, expecting size: Int, by client: HTTPClient
     ) async throws -> [UInt8] {
-        var fields: HTTPFields = [orderField: "\(request.order)"]
-        if isOnly { fields[.connection] = "close" }
+        let fields: HTTPFields = [orderField: "\(request.order)"]
         let response = try await client.get("http://\(address)/\(escaped(request.path))", fields)
         guard response.status == .ok else {
             throw WireError(description: try await response.body.text(limit: wordsLimit))
@@ -52,6 +49,36 @@ enum Wire {
                     + "it was changed after the index was made")
         }
         return try await response.body.collect(limit: size)
+    }
+
+    /// Orders a file over a connection that serves for nothing else, and with no more HTTP than that takes: customers
+    /// are many, and what they do is not what the demo is about.
+    static func order(_ request: Request, over stream: TCPStream, expecting size: Int) async throws -> [UInt8] {
+        try await stream.write(
+            "GET /\(escaped(request.path)) HTTP/1.1\r\nHost: front\r\n\(orderField): \(request.order)\r\n"
+                + "Connection: close\r\n\r\n")
+        let reader = BufferedReader(stream)
+        guard let status = try await reader.readLine() else {
+            throw WireError(description: "the stream ended before the answer began")
+        }
+        var count: Int?
+        while let line = try await reader.readLine(), !line.isEmpty {
+            let parts = line.split(separator: ":", maxSplits: 1)
+            if parts.count == 2, parts[0].lowercased() == "content-length" {
+                count = Int(parts[1].drop { $0 == " " })
+            }
+        }
+        guard let count, count <= max(size, wordsLimit) else {
+            throw WireError(description: "not an answer: \(status.prefix(80))")
+        }
+        let body = try await reader.readExactly(count)
+        if !status.hasPrefix("HTTP/1.1 200 ") {
+            throw WireError(description: String(decoding: body, as: UTF8.self))
+        }
+        if count != size {
+            throw WireError(description: "\(count.grouped) of \(size.grouped) bytes arrived")
+        }
+        return body
     }
 
     /// What a request asks for.
