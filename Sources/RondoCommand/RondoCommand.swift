@@ -14,8 +14,8 @@ struct Command: ParsableCommand {
             (the default: io_uring where it works).
             """,
         subcommands: [
-            DemoCommand.self, FetchCommand.self, ServeCommand.self, PsCommand.self, TopCommand.self, TraceCommand.self,
-            DoctorCommand.self,
+            DemoCommand.self, FetchCommand.self, ServeCommand.self, LoadCommand.self, PsCommand.self, TopCommand.self,
+            TraceCommand.self, DoctorCommand.self,
         ])
 }
 

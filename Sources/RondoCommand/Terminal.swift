@@ -67,6 +67,11 @@ struct Terminal: Sendable {
         showsColour && colour != .plain ? "\u{1B}[\(colour.rawValue)m\(text)\u{1B}[0m" : text
     }
 
+    /// `text` without what a terminal would take for commands: much of it is somebody else's.
+    static func printable(_ text: String) -> String {
+        String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? " " : $0 }))
+    }
+
     /// `text` with its colours exchanged, on every terminal.
     func invert(_ text: String) -> String { isTerminal ? "\u{1B}[7m\(text)\u{1B}[0m" : text }
 }

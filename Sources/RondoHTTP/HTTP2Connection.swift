@@ -69,7 +69,9 @@ final class HTTP2Connection: ServedConnection, @unchecked Sendable {
             channel.close(promise: nil)
         }
         for (_, entry) in exchanges { entry.task.cancel() }
-        if !exchanges.isEmpty { await withCheckedContinuation { waiter = $0 } }
+        await withCheckedContinuation { continuation in
+            if exchanges.isEmpty { continuation.resume() } else { waiter = continuation }
+        }
         registry.remove(self)
     }
 

@@ -170,13 +170,11 @@ public final class ListenerChannel: Channel, ChannelCore, @unchecked Sendable {
         pipeline.syncOperations.fireChannelActive()
         readIfAutomatic()
         while isListening {
-            guard isReadWanted else {
-                await unsafe withUnsafeContinuation { unsafe parkedAcceptor = $0 }
-                continue
-            }
+            await parkUntilReadIsWanted()
+            guard isListening else { return }
             do throws(Rondo.IOError) {
                 let stream = try await listener.next()
-                while !isReadWanted, isListening { await unsafe withUnsafeContinuation { unsafe parkedAcceptor = $0 } }
+                await parkUntilReadIsWanted()
                 if isListening { deliver(stream) } else { await stream.close() }
             } catch {
                 fail(error)
@@ -200,6 +198,18 @@ public final class ListenerChannel: Channel, ChannelCore, @unchecked Sendable {
         if isClosed { return }
         if !error.isCancellation { pipeline.syncOperations.fireErrorCaught(error.forNIO) }
         close0(error: error.forNIO, mode: .all, promise: nil)
+    }
+
+    private func parkUntilReadIsWanted() async {
+        while !isReadWanted, isListening {
+            await unsafe withUnsafeContinuation { continuation in
+                if isReadWanted || !isListening {
+                    unsafe continuation.resume()
+                } else {
+                    unsafe parkedAcceptor = continuation
+                }
+            }
+        }
     }
 
     private func resumeAcceptor() {

@@ -109,7 +109,7 @@ extension StreamChannel {
 
     /// The last part of the reading task's work.
     func finishClosing() async {
-        while !hasSent, !isLingerOver { await parkReader() }
+        while !hasSent, !isLingerOver { await parkReader(unless: hasSent || isLingerOver) }
         if let closingTask {
             await closingTask.value
         } else if let stream {

@@ -36,7 +36,7 @@ extension StreamChannel {
     /// Reads, and delivers what has come when somebody wants it. One piece is read ahead, so that the peer's end is
     /// noticed though nobody reads.
     private func readOnce(_ stream: SocketStream) async {
-        if isInputClosed { return await parkReader() }
+        if isInputClosed { return await parkReader(unless: life == .closed) }
         do throws(Rondo.IOError) {
             isReading = true
             let chunk = try await stream.read(upTo: options.readLimit)
@@ -44,7 +44,7 @@ extension StreamChannel {
             guard var chunk else { return reachEnd() }
             while !isReadWanted, life == .active {
                 chunk.keep()
-                await parkReader()
+                await parkReader(unless: isReadWanted || life != .active)
             }
             if life == .active { deliver(chunk) }
         } catch {
@@ -88,8 +88,12 @@ extension StreamChannel {
 
     // SAFETY: one reading task parks, and its continuation is taken out before it is resumed.
 
-    func parkReader() async {
-        await unsafe withUnsafeContinuation { unsafe parkedReader = $0 }
+    /// Waits until there may be something to do; not at all if `isOver`. That is asked where nothing can come in
+    /// between any more: if the caller is an actor's, other jobs may have run since it looked.
+    func parkReader(unless isOver: @autoclosure () -> Bool) async {
+        await unsafe withUnsafeContinuation { continuation in
+            if isOver() { unsafe continuation.resume() } else { unsafe parkedReader = continuation }
+        }
     }
 
     /// The reading task looks again what there is to do.

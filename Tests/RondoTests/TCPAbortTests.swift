@@ -167,5 +167,40 @@ extension LoopSuites {
                 await pair.close()
             }
         }
+
+        /// Closing by an actor goes on though the last completion comes while it is on its way to where it waits for
+        /// that: each call between an actor's functions may be a job, and with so many others ready the loop waits in
+        /// between.
+        @Test(arguments: World.allCases) func theEndOnTheWayToTheCloseIsNotMissed(world: World) throws {
+            try world.run {
+                let breaker = Breaker(loop: EventLoop.current!)
+                var pairs: [Pair] = []
+                for _ in 0..<50 { pairs.append(try await connectedPair()) }
+                let breaking = pairs.map { pair in start { try await breaker.readUntilBroken(pair.client) } }
+                await settle()
+                let crowd = (0..<1500).map { _ in start { for _ in 0..<40 { await EventLoop.yield() } } }
+                let peers = pairs.map { pair in start { await pair.server.abort() } }
+                for task in breaking { task.cancel() }
+                for task in crowd + peers { try await task.value }
+                await settle()
+                #expect(await breaker.count == 50, "a close waits for what has been")
+                #expect(statistics.pendingOperations == 0)
+            }
+        }
+    }
+}
+
+/// An actor of a loop.
+private actor Breaker {
+    private let loop: EventLoop
+    private(set) var count = 0
+    nonisolated var unownedExecutor: UnownedSerialExecutor { loop.unownedExecutor }
+
+    init(loop: EventLoop) { self.loop = loop }
+
+    func readUntilBroken(_ stream: TCPStream) async throws {
+        _ = try? await stream.read()
+        await stream.abort()
+        count += 1
     }
 }

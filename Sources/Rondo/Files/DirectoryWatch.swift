@@ -114,7 +114,7 @@ public final class DirectoryWatch: AsyncSequence, @unchecked Sendable {
             if isClosed { return }
             isClosed = true
             poll.cancel()
-            if isBusy { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
+            await unsafe park(unless: !isBusy) { unsafe closer = $0 }
             await poll.close()
         }
     }
@@ -304,7 +304,7 @@ private final class WatchPoll: WaitingSink, @unchecked Sendable {
     /// Ends the poll, and closes the descriptor.
     func close() async {
         cancel()
-        if operation != nil { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
+        await unsafe park(unless: operation == nil) { unsafe closer = $0 }
         _ = await unsafe loop.performToTheEnd(.close(descriptor))
     }
 }

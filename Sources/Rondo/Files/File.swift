@@ -164,7 +164,7 @@ public final class File: @unchecked Sendable {
         await loop.onLoop {
             if isClosed { return }
             isClosed = true
-            if running > 0 { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
+            await unsafe park(unless: running == 0) { unsafe closer = $0 }
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
         }
     }

@@ -39,6 +39,8 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
         // SAFETY: begin and end nest around the one suspension; this function keeps the sink alive meanwhile.
         let cancellation = unsafe isOwnerWaiting ? nil : noteCancellation()
         let hasNews = await unsafe withUnsafeContinuation { continuation in
+            // Somebody came first: the caller looks again, and sees that.
+            if hasWaiter { return unsafe continuation.resume(returning: true) }
             unsafe waiter = continuation
             if hasNewsAlready { wake() } else if isWaiterCancelled { waiterWasCancelled() }
         }

@@ -130,11 +130,8 @@ final class AcceptQueue: WaitingSink, @unchecked Sendable {
         wake()
         if let retryTimer { loop.timers.remove(retryTimer) }
         retryTimer = nil
-        guard let operation else { return }
-        await unsafe withUnsafeContinuation { continuation in
-            unsafe closer = continuation
-            loop.cancel(operation)
-        }
+        if let operation { loop.cancel(operation) }
+        await unsafe park(unless: operation == nil) { unsafe closer = $0 }
     }
 
     private func finishClosing() {

@@ -70,7 +70,6 @@ final class ConnectionTasks: @unchecked Sendable {
 
     /// Waits until every task has ended.
     func waitForAll() async {
-        if count == 0 { return }
-        await unsafe withUnsafeContinuation { unsafe waiter = $0 }
+        await unsafe park(unless: count == 0) { unsafe waiter = $0 }
     }
 }

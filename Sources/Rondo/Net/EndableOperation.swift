@@ -42,11 +42,8 @@ final class EndableOperation: WaitingSink, @unchecked Sendable {
 
     /// Asks for an early end, and returns when the kernel is through with it.
     func end() async {
-        guard let operation else { return }
-        await unsafe withUnsafeContinuation { continuation in
-            unsafe closer = continuation
-            loop.cancel(operation)
-        }
+        if let operation { loop.cancel(operation) }
+        await unsafe park(unless: operation == nil) { unsafe closer = $0 }
     }
 }
 

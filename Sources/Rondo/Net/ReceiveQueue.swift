@@ -128,11 +128,8 @@ class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         if end == nil { end = .failed(EBADF) }
         while let slice = next() { loop.release(slice) }
         wake()
-        guard let operation else { return }
-        await unsafe withUnsafeContinuation { continuation in
-            unsafe closer = continuation
-            loop.cancel(operation)
-        }
+        if let operation { loop.cancel(operation) }
+        await unsafe park(unless: operation == nil) { unsafe closer = $0 }
     }
 
     final func finishClosing() {

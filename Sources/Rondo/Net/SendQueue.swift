@@ -135,6 +135,6 @@ final class SendQueue: WaitingSink, @unchecked Sendable {
 
     /// Waits until the writing task has ended its call.
     func waitForWriter() async {
-        if isBusy { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
+        await unsafe park(unless: !isBusy) { unsafe closer = $0 }
     }
 }

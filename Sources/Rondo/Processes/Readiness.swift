@@ -47,10 +47,7 @@ final class Readiness: WaitingSink, @unchecked Sendable {
     func close() async {
         isClosing = true
         wake()
-        guard let operation else { return }
-        await unsafe withUnsafeContinuation { continuation in
-            unsafe closer = continuation
-            loop.cancel(operation)
-        }
+        if let operation { loop.cancel(operation) }
+        await unsafe park(unless: operation == nil) { unsafe closer = $0 }
     }
 }

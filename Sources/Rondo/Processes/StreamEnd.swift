@@ -68,7 +68,7 @@ final class StreamEnd: @unchecked Sendable {
         if isClosed { return }
         isClosed = true
         await readiness.close()
-        if isBusy { await unsafe withUnsafeContinuation { unsafe closer = $0 } }
+        await unsafe park(unless: !isBusy) { unsafe closer = $0 }
         _ = await unsafe loop.performToTheEnd(.close(descriptor))
     }
 

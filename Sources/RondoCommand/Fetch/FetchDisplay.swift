@@ -48,7 +48,7 @@ final class FetchDisplay {
         if isJSON {
             Terminal.output.say(Self.json(request, name, download, outcome))
         } else if case .failed(let words) = outcome {
-            let line = "\(terminal.paint("failed", .red))  \(name)  \(Self.printable(words))"
+            let line = "\(terminal.paint("failed", .red))  \(name)  \(Terminal.printable(words))"
             if terminal.isTerminal { news.append(line) } else { Terminal.errors.say(line) }
         } else if !terminal.isTerminal {
             Terminal.output.say(Self.plain(name, download, outcome))
@@ -100,7 +100,7 @@ final class FetchDisplay {
             "done     \(name)  \((download?.count ?? 0).grouped) bytes"
                 + ((download?.resumedFrom ?? 0) > 0 ? ", from \(download!.resumedFrom.grouped) on" : "")
         case .alreadyThere: "there    \(name)"
-        case .failed(let words): "failed   \(name)  \(printable(words))"
+        case .failed(let words): "failed   \(name)  \(Terminal.printable(words))"
         case .interrupted(let leavesPart): "stopped  \(name)\(leavesPart ? FetchNames.partSuffix + " is kept" : "")"
         }
     }
@@ -127,10 +127,5 @@ final class FetchDisplay {
         }
         if let error { fields.append("\"error\":\(JSON.string(error))") }
         return "{\(fields.joined(separator: ","))}"
-    }
-
-    /// Without what a terminal would take for commands: much of it is a server's.
-    static func printable(_ text: String) -> String {
-        String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? " " : $0 }))
     }
 }

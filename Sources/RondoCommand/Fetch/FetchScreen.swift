@@ -138,7 +138,7 @@ extension FetchScreen.Row {
         case .checking: words = "writing to the disk"
         case .waiting(let until, let why):
             let seconds = max(0, now.duration(to: until) / .seconds(1))
-            words = "again in \(seconds.fixed(1)) s: \(FetchDisplay.printable(why))"
+            words = "again in \(seconds.fixed(1)) s: \(Terminal.printable(why))"
         }
     }
 }

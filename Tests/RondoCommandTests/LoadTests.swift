@@ -1,0 +1,162 @@
+// `rondo load` against servers that answer, stall, hang up and are not there.
+
+import Rondo
+import Synchronization
+import Testing
+
+@testable import RondoCommand
+
+@Suite struct LoadTests {
+    @Test func whatTheServerAnsweredIsCounted() throws {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+        let (outcome, answers) = try load(["-c", "3", "-d", "300ms", "--json"]) { _ in answer }
+        #expect(outcome.status == 0)
+        let counted = try #require(outcome.integer("answers"))
+        let unanswered = try #require(outcome.integer("unanswered"))
+        #expect(counted > 0 && (counted...counted + unanswered).contains(answers))
+        #expect(outcome.integer("receivedBytes")! >= counted * answer.utf8.count)
+        #expect(outcome.output.contains("\"statuses\":{\"200\":\(counted)}"))
+        #expect(outcome.output.contains("\"failures\":{}"))
+    }
+
+    @Test func statusesAreToldApart() throws {
+        let (outcome, _) = try load(["-c", "1", "-d", "200ms"]) { number in
+            let status = number % 2 == 0 ? "200 OK" : "503 Busy"
+            return "HTTP/1.1 \(status)\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        }
+        #expect(outcome.status == 0)
+        #expect(outcome.output.contains("statuses    200 × ") && outcome.output.contains(", 503 × "))
+    }
+
+    /// In an open loop a pause shows in all requests that were due meanwhile, not only in the one that was on its way.
+    @Test func aPauseIsFeltByAllThatWereDue() throws {
+        let (outcome, _) = try load(["-c", "1", "-d", "400ms", "--rate", "1000", "--json"]) { number in
+            if number == 1 { try await Task.sleep(for: .milliseconds(200)) }
+            return "HTTP/1.1 204 No Content\r\n\r\n"
+        }
+        #expect(outcome.status == 0)
+        #expect(outcome.integer("answers")! > 2)
+        // Half of what was answered was due at least this long before.
+        let latencies = outcome.output.split(separator: "\"p50\":").last!.prefix { $0.isNumber }
+        #expect(Int(latencies)! > 20_000_000)
+    }
+
+    @Test func failuresAreNamedAndCounted() throws {
+        let (outcome, _) = try load(["-c", "1", "-d", "200ms", "--json"]) { _ in nil }
+        #expect(outcome.status == 1 && outcome.integer("answers") == 0)
+        #expect(outcome.output.contains("{\"the server closed the connection early\":"))
+        let (other, _) = try load(["-c", "1", "-d", "200ms"]) { _ in "SSH-2.0-OpenSSH\r\n" }
+        #expect(other.status == 1 && other.output.contains(" × the answer is not HTTP/1.1"))
+    }
+
+    @Test func nobodyListens() throws {
+        let port = try EventLoop.run {
+            let listener = try await TCPListener.listen(on: .loopback(port: 0))
+            let port = listener.localAddress.port
+            await listener.close()
+            return port
+        }
+        let outcome = try CommandUnderTest.run(["load", "http://127.0.0.1:\(port)/", "-d", "100ms"])
+        #expect(outcome.status == 1)
+        #expect(outcome.output.contains("failed ") && outcome.output.contains("connect to: Connection refused"))
+    }
+
+    @Test func aConnectionThatTheServerEndsIsMadeAgain() throws {
+        let (outcome, answers) = try load(["-c", "1", "-d", "200ms", "--json"]) { _ in
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        }
+        #expect(outcome.status == 0 && answers > 1)
+    }
+
+    /// The request is the user's.
+    @Test func whatIsSentCanBeChosen() throws {
+        let target = try LoadTarget(
+            "http://[::1]:81?q", .init(method: "PUT", headers: ["host: other", "X-A: 1"], body: "né"))
+        #expect(target.host == "::1" && target.port == 81 && !target.isHead)
+        #expect(
+            String(decoding: target.request, as: UTF8.self)
+                == "PUT /?q HTTP/1.1\r\nUser-Agent: rondo-load\r\nContent-Length: 3\r\nhost: other\r\nX-A: 1\r\n\r\nné")
+    }
+
+    @Test(arguments: [
+        (["ftp://x/"], 1, "begin with http://"), (["http:///x"], 1, "it has no host"), (["http://x:0/"], 1, "no port"),
+        (["http://x/", "-c", "0"], 64, "-c 0"), (["http://x/", "-d", "5"], 64, "write 10s"),
+        (["http://x/", "--rate", "-1"], 64, "--rate"), (["http://x/", "-H", "no colon"], 64, "Name: value"),
+        (["http://x/", "-H", ": x"], 64, "Name: value"), (["http://x/", "--method", "G T"], 64, "name of a method"),
+    ])
+    func whatMakesNoSenseIsSaid(arguments: [String], status: Int32, words: String) throws {
+        let outcome = try CommandUnderTest.run(["load"] + arguments)
+        #expect(outcome.status == status && outcome.errors.contains(words), "\(outcome.errors)")
+    }
+
+    @Test func anInterruptEndsItWithTheReport() throws {
+        try EventLoop.run {
+            let listener = try await TCPListener.listen(on: .loopback(port: 0))
+            var command = ChildProcess.Command(
+                CommandUnderTest.path,
+                ["load", "http://\(listener.localAddress)/", "-c", "1", "-d", "1h"])
+            command.output = .pipe
+            let child = try await ChildProcess.start(command)
+            let stream = try await listener.accept()
+            let reader = BufferedReader(stream)
+            for _ in 0..<3 {
+                while let line = try await reader.readLine(), !line.isEmpty {}
+                try await stream.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            }
+            while let line = try await reader.readLine(), !line.isEmpty {}
+            _ = try child.signal(.interrupt)
+            let output = BufferedReader(try #require(child.output))
+            var lines: [String] = []
+            while let line = try await output.readLine() { lines.append(line) }
+            let status = try await child.waitUntilExit()
+            #expect(status == .exited(0))
+            #expect(lines.contains { $0.hasPrefix("answers     3, ") }, "\(lines)")
+            await stream.close()
+            await child.output?.close()
+            await listener.close()
+        }
+    }
+
+    /// Runs the command against a server that answers each request, by its number, with these bytes; nil hangs up.
+    ///
+    /// - Returns: what the command has said, and how many answers the server has sent.
+    private func load(
+        _ arguments: [String], _ answer: @escaping @Sendable (Int) async throws -> String?
+    ) throws -> (CommandOutcome, Int) {
+        try EventLoop.run {
+            let listener = try await TCPListener.listen(on: .loopback(port: 0))
+            let counter = Counter()
+            let serving = Task(executorPreference: EventLoop.current!.executor) {
+                try? await listener.serve { stream in
+                    let reader = BufferedReader(stream)
+                    while let line = try await reader.readLine() {
+                        if !line.isEmpty { continue }
+                        guard let text = try await answer(counter.take()) else { return }
+                        try await stream.write(text)
+                    }
+                }
+            }
+            var command = ChildProcess.Command(
+                CommandUnderTest.path, ["load", "http://\(listener.localAddress)/"] + arguments)
+            command.output = .pipe
+            let child = try await ChildProcess.run(command)
+            serving.cancel()
+            await serving.value
+            let errors = String(decoding: child.errors, as: UTF8.self)
+            let outcome = CommandOutcome(status: child.status.shellStatus, output: child.text, errors: errors)
+            return (outcome, counter.count)
+        }
+    }
+
+    /// Numbers requests.
+    private final class Counter: Sendable {
+        private let value = Mutex(0)
+        var count: Int { value.withLock { $0 } }
+        func take() -> Int {
+            value.withLock {
+                $0 += 1
+                return $0 - 1
+            }
+        }
+    }
+}
