@@ -147,10 +147,9 @@ let package = Package(
         .executableTarget(
             name: "RondoCommand",
             dependencies: [
-                "CRondo", "Rondo", "RondoHTTP", "RondoHTTPClient", "RondoInsight",
+                "CRondo", "Rondo", "RondoDatabase", "RondoHTTP", "RondoHTTPClient", "RondoInsight",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
-                .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -159,7 +158,7 @@ let package = Package(
         .testTarget(
             name: "RondoCommandTests",
             dependencies: [
-                "HTTPOrigins", "Rondo", "RondoCommand",
+                "HTTPOrigins", "Rondo", "RondoCommand", "RondoDatabase",
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -262,3 +261,13 @@ let package = Package(
             ],
             swiftSettings: settings),
     ])
+
+// `./dev tsan` builds everything again with ThreadSanitizer, and tests the core: no TLS, no databases for that.
+if Context.environment["RONDO_CORE_ONLY"] != nil {
+    let core = [
+        "CRondo", "CRondoTesting", "CTestSupport", "Rondo", "RondoServices", "RondoTesting", "RondoTests",
+        "ServicesProbe", "ShutdownProbe", "TakeoverProbe",
+    ]
+    package.targets.removeAll { !core.contains($0.name) }
+    package.products = [.library(name: "RondoTesting", targets: ["RondoTesting"])]
+}

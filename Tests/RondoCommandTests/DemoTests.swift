@@ -1,3 +1,5 @@
+import Rondo
+import RondoDatabase
 import Testing
 
 /// `rondo demo`, as a user meets it. Real sockets, files and databases; no clock decides anything.
@@ -131,13 +133,34 @@ import Testing
         #expect(temporary.names == [])
     }
 
-    @Test func anIndexOfAnotherFolderIsRefused() throws {
+    @Test func anIndexHoldsTheFilesOfSeveralFolders() throws {
         let (folder, other) = try (makeFolder(), makeFolder())
-        #expect(try demo(folder, "--database", "\(folder.path)/index").status == 0)
-        let outcome = try demo(other, "--database", "\(folder.path)/index")
-        #expect(outcome.status == 1)
-        #expect(outcome.errors.contains("it is of the folder \(folder.path)/files"))
+        try other.write("other", to: "files/a.txt")
+        for place in [folder, other, folder] {
+            #expect(try demo(place, "--database", "\(folder.path)/index").status == 0)
+        }
     }
+
+    @Test func aDatabaseOfAnotherProgramIsLeftAlone() throws {
+        let folder = try makeFolder()
+        let path = "\(folder.path)/theirs"
+        try EventLoop.run {
+            let database = try await SQLiteDatabase.open(path)
+            try await database.execute("CREATE TABLE important (value TEXT)")
+            await database.close()
+        }
+        let outcome = try demo(folder, "--database", path)
+        #expect(outcome.status == 1)
+        #expect(outcome.errors.contains("open index \(path): it is a database of another program"))
+    }
+
+    #if !PostgreSQL
+    @Test func withoutTheTraitPostgreSQLIsRefused() throws {
+        let outcome = try demo(makeFolder(), "--database", "postgres://127.0.0.1/x")
+        #expect(outcome.status == 1)
+        #expect(outcome.errors.contains("built without PostgreSQL: build it with"))
+    }
+    #endif
 
     @Test(arguments: [
         (["--folder", "/does/not/exist"], "stat /does/not/exist: No such file or directory"),

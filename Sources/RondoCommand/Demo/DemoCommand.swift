@@ -9,11 +9,11 @@ struct DemoCommand: ParsableCommand {
         abstract: "Download files for hundreds of customers at once, on one thread.",
         discussion: """
             An origin serves every file of a folder over HTTP, each answer after a while, as a distant host would. An \
-            index in SQLite holds path, size and SHA-256 of each file. Customers each ask the front for one file: the \
+            index in SQLite or PostgreSQL holds path, size and SHA-256 of each file. Customers each ask the front for one file: the \
             front looks it up in the index, downloads it from the origin, checks the SHA-256 and sends it on.
 
             The same orders run twice: one after another, and all at once. Sockets, files and database are real, and \
-            one thread runs it all (the database is read on a few threads for calls that block). The report goes to \
+            one thread runs it all (SQLite is read on a few threads for calls that block; PostgreSQL needs none). The report goes to \
             standard output, progress and errors to standard error.
 
             A changed file, a missing file or a dead origin is an error of the order that meets it; the others go on. \
@@ -45,12 +45,13 @@ struct DemoCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Where the index is kept, and used again the next time.",
+            "Where the index is kept, and used again the next time: a file (SQLite) or postgres://…",
             discussion: """
                 Files that are new get a row; files that were changed keep theirs, so that orders for them fail. To \
-                make the index anew, delete it. By default it is made in a temporary folder and removed at the end.
+                make the index anew, delete it (in PostgreSQL: the table rondo_demo_file). By default it is made in a \
+                temporary folder and removed at the end.
                 """,
-            valueName: "path"))
+            valueName: "place"))
     var database: String?
 
     @Option(

@@ -117,7 +117,7 @@ struct DemoRun {
 
     private func makeIndex(of folder: ServedFolder) async throws -> (OrderIndex, notes: [String]) {
         let scan = try await FolderScan.of(folder, largestFile: command.largestFile)
-        let index = try await OrderIndex.open(try indexPath(), folder: folder.root.string)
+        let index = try await OrderIndex.open(try indexPlace(), folder: folder.root.string)
         let known = Set(try await index.files().map(\.path))
         var new: [IndexedFile] = []
         for path in scan.paths where !known.contains(path) {
@@ -133,7 +133,7 @@ struct DemoRun {
     }
 
     /// Where the index is: where the caller wants to keep it, or in a new folder that is removed at the end.
-    private func indexPath() throws -> String {
+    private func indexPlace() throws -> String {
         if let path = command.database { return path }
         let parent = environmentValue("TMPDIR") ?? "/tmp"
         var template = Array("\(parent)/rondo-demo.XXXXXX".utf8CString)
