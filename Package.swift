@@ -147,11 +147,12 @@ let package = Package(
         .executableTarget(
             name: "RondoCommand",
             dependencies: [
-                "CRondo", "Rondo", "RondoDatabase", "RondoHTTP", "RondoHTTPClient", "RondoInsight",
+                "CRondo", "Rondo", "RondoDatabase", "RondoHTTP", "RondoHTTPClient", "RondoInsight", "RondoNIO",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),

@@ -1,5 +1,6 @@
 // `rondo load` against servers that answer, stall, hang up and are not there.
 
+import HTTPOrigins
 import Rondo
 import Synchronization
 import Testing
@@ -66,6 +67,28 @@ import Testing
             "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
         }
         #expect(outcome.status == 0 && answers > 1)
+    }
+
+    @Test(.enabled(if: Installed.nginx != nil, "nginx is not installed"))
+    func secureServersToo() async throws {
+        try await withEventLoop { _ in
+            try await TemporaryDirectory.with { folder in
+                let origin = try await NginxOrigin(in: folder, isSecure: true)
+                try await File.write([1, 2, 3], to: folder.appending("files").appending("f"))
+                let url = origin.secureURL("f")
+                let load = { (more: [String]) in
+                    let arguments = ["load", url, "-c", "2", "-d", "300ms"] + more
+                    return try await ChildProcess.run(ChildProcess.Command(CommandUnderTest.path, arguments))
+                }
+                let trusting = try await load(["-k"])
+                #expect(trusting.status == .exited(0) && trusting.text.contains("statuses    200 × "))
+                let careful = try await load([])
+                #expect(
+                    careful.status == .exited(1) && careful.text.contains("CERTIFICATE_VERIFY_FAILED"),
+                    "\(careful.text)")
+                await origin.stop()
+            }
+        }
     }
 
     /// The request is the user's.

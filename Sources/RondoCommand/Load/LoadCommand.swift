@@ -12,7 +12,7 @@ struct LoadCommand: ParsableCommand {
             By default each connection sends its next request when it has its answer (a closed loop): a server that \
             pauses is asked less while it does. With --rate requests are due at fixed times whether the server keeps \
             up or not (an open loop), and each one's time is counted from when it was due; so a pause shows in every \
-            request that it delayed. Plain HTTP, and one thread.
+            request that it delayed. One thread does it all.
 
             Whatever the server answers counts as an answer: the report lists their statuses. The exit status is 0, or \
             1 if a request failed or none was answered. Ctrl-C ends early, with the report.
@@ -46,6 +46,11 @@ struct LoadCommand: ParsableCommand {
         help: ArgumentHelp("A header field more; may be repeated.", valueName: "name: value"))
     var header: [String] = []
 
+    @Flag(
+        name: [.customShort("k"), .long],
+        help: "Do not ask whether the certificate of an https:// server is to be trusted.")
+    var insecure = false
+
     @Flag(help: "Print one JSON object instead of the report.")
     var json = false
 
@@ -71,7 +76,7 @@ struct LoadCommand: ParsableCommand {
         let request = LoadTarget.Request(method: method, headers: header, body: body)
         let url = url
         let options = LoadOptions(
-            connections: connections, duration: Self.time(duration)!, rate: rate, isJSON: json)
+            connections: connections, duration: Self.time(duration)!, rate: rate, isInsecure: insecure, isJSON: json)
         Command.runOnLoop {
             let target = try LoadTarget(url, request)
             let run = try await LoadRun(target, options)
@@ -94,5 +99,6 @@ struct LoadOptions: Sendable {
     var connections: Int
     var duration: Duration
     var rate: Double?
+    var isInsecure: Bool
     var isJSON: Bool
 }

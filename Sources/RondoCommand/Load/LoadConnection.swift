@@ -23,7 +23,13 @@ final class LoadConnection {
         while !Task.isCancelled {
             do {
                 let stream = try await TCPStream.connect(to: address)
-                do { try await ask(on: stream) } catch {
+                do {
+                    if let tls = run.tls {
+                        try await tls.with(stream) { try await self.ask(on: $0) }
+                    } else {
+                        try await ask(on: stream)
+                    }
+                } catch {
                     await stream.abort()
                     throw error
                 }
@@ -38,7 +44,7 @@ final class LoadConnection {
     }
 
     /// One request after the other, as long as the server keeps the connection.
-    private func ask(on stream: TCPStream) async throws {
+    private func ask(on stream: some ByteSource & ByteSink) async throws {
         scanner = ResponseScanner(hasBody: !run.target.isHead)
         while true {
             let due = try await run.nextRequest()
@@ -52,8 +58,8 @@ final class LoadConnection {
         }
     }
 
-    private func readAnswer(on stream: TCPStream) async throws -> (status: Int, keepsConnection: Bool) {
-        while let chunk = try await stream.read() {
+    private func readAnswer(on stream: some ByteSource) async throws -> (status: Int, keepsConnection: Bool) {
+        while let chunk = try await stream.read(upTo: .max) {
             run.result.received += chunk.count
             // SAFETY: the scanner reads within the call.
             let progress = unsafe chunk.bytes.withUnsafeBytes { unsafe scanner.take($0) }

@@ -8,6 +8,8 @@ import Rondo
 final class LoadRun {
     let target: LoadTarget
     let options: LoadOptions
+    /// For `https://`.
+    let tls: LoadTLS?
     let start = ContinuousClock.now
     /// When the load has ended.
     private(set) var end: ContinuousClock.Instant?
@@ -21,6 +23,7 @@ final class LoadRun {
     init(_ target: LoadTarget, _ options: LoadOptions) async throws {
         self.target = target
         self.options = options
+        tls = target.isSecure ? try LoadTLS(host: target.host, isInsecure: options.isInsecure) : nil
         addresses = try await resolve(target.host, port: target.port)
     }
 

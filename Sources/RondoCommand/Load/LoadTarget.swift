@@ -11,6 +11,7 @@ struct LoadTarget: Sendable {
     }
 
     let url: String
+    let isSecure: Bool
     let host: String
     let port: Int
     /// Whether answers have no bodies.
@@ -19,18 +20,19 @@ struct LoadTarget: Sendable {
     let request: [UInt8]
 
     init(_ url: String, _ request: Request) throws {
-        guard url.lowercased().hasPrefix("http://") else {
-            throw CommandFailure("\(url): rondo load speaks plain HTTP only: begin with http://")
+        let isSecure = url.lowercased().hasPrefix("https://")
+        guard isSecure || url.lowercased().hasPrefix("http://") else {
+            throw CommandFailure("\(url): begin with http:// or https://")
         }
         if url.utf8.contains(where: { $0 <= 0x20 || $0 >= 0x7f }) {
             throw CommandFailure("\(url): percent-encode what is no plain ASCII")
         }
-        let rest = url.dropFirst(7).prefix { $0 != "#" }
+        let rest = url.dropFirst(isSecure ? 8 : 7).prefix { $0 != "#" }
         let authority = rest.prefix { $0 != "/" && $0 != "?" }
         var path = String(rest.dropFirst(authority.count))
         if !path.hasPrefix("/") { path = "/" + path }
         var name = authority
-        var port = 80
+        var port = isSecure ? 443 : 80
         if let colon = authority.lastIndex(of: ":"), authority[colon...].firstIndex(of: "]") == nil {
             guard let number = Int(authority[authority.index(after: colon)...]), (1...65_535).contains(number) else {
                 throw CommandFailure("\(url): what stands behind the colon is no port")
@@ -41,6 +43,7 @@ struct LoadTarget: Sendable {
         if name.hasPrefix("["), name.hasSuffix("]") { name = name.dropFirst().dropLast() }
         guard !name.isEmpty, !name.contains("@") else { throw CommandFailure("\(url): it has no host, or a password") }
         self.url = url
+        self.isSecure = isSecure
         host = String(name)
         self.port = port
         isHead = request.method == "HEAD"
