@@ -74,6 +74,18 @@ extension LoopSuites {
             for task in tasks { try await task.value }
         }
 
+        /// An actor of the loop goes on, too: one step at a time, each of which may be a job.
+        @Test(arguments: World.real) func anActorOutlivesItsLoop(world: World) async throws {
+            let gates = (0..<20).map { _ in Gate() }
+            let (counter, tasks) = try await world.runElsewhere {
+                let counter = StepCounter(loop: EventLoop.current!)
+                defer { Thread.detach { for gate in gates { gate.open() } } }
+                return (counter, gates.map { gate in start { await counter.count(after: gate) } })
+            }
+            for task in tasks { try await task.value }
+            #expect(await counter.count == 2000)
+        }
+
         @Test(arguments: World.real) func aTimeLimitOutlivesItsLoop(world: World) async throws {
             let gate = Gate()
             let (inTime, late) = try await world.runElsewhere {
@@ -155,5 +167,25 @@ extension LoopSuites {
             let output = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
             #expect(output.contains(text), "\(output)", sourceLocation: sourceLocation)
         }
+    }
+}
+
+/// An actor of a loop.
+private actor StepCounter {
+    private let loop: EventLoop
+    private(set) var count = 0
+    nonisolated var unownedExecutor: UnownedSerialExecutor { loop.unownedExecutor }
+
+    init(loop: EventLoop) { self.loop = loop }
+
+    func count(after gate: Gate) async {
+        await gate.wait()
+        for _ in 0..<100 { await step() }
+    }
+
+    private func step() async {
+        preconditionIsolated()
+        count += 1
+        await Task.yield()
     }
 }

@@ -1,6 +1,9 @@
 // No task is ever lost: those that outlive their loop go on here, on Swift's own executor, still one at a time, as
 // what they share with the loop's objects demands.
 
+import CRondo
+import Synchronization
+
 /// Runs the jobs of a loop that has closed.
 final class AfterLife: Sendable {
     private struct State {
@@ -9,6 +12,11 @@ final class AfterLife: Sendable {
         var isRunning = false
     }
     private let state = Lock(State())
+    /// The thread that runs a job now; 0 for none.
+    private let runner = Atomic<Int32>(0)
+
+    /// Whether the calling thread runs one of the jobs.
+    var isRunningHere: Bool { runner.load(ordering: .relaxed) == rondo_thread_id() }
 
     /// From any thread.
     func enqueue(_ job: UnownedJob, of loop: EventLoop) {
@@ -28,7 +36,9 @@ final class AfterLife: Sendable {
                 return state.jobs
             }
             if jobs.isEmpty { return }
+            runner.store(rondo_thread_id(), ordering: .relaxed)
             for job in jobs { face.run(job) }
+            runner.store(0, ordering: .relaxed)
             await Task.yield()
         }
     }

@@ -80,7 +80,7 @@ extension EventLoop {
         offloadPool.close()
         driver.close()
         sharedTaskFace.withLock { $0 = nil }
-        faces = nil
+        ownTaskFace = nil
         rondo_set_current_loop(nil)
         recording = nil
         while let job = scheduler.pop() ?? movable?.take() { afterLife.enqueue(job, of: self) }
@@ -93,8 +93,8 @@ extension EventLoop {
     /// The face for tasks.
     @inline(__always)
     var taskFace: LoopExecutor {
-        guard let faces else { crash("this event loop is closed") }
-        return faces.tasks
+        guard let ownTaskFace else { crash("this event loop is closed") }
+        return ownTaskFace
     }
 
     /// The face for tasks, or nil if the loop has closed. From any thread.
@@ -102,12 +102,6 @@ extension EventLoop {
 
     /// A face for tasks, even after the loop has closed. From any thread.
     var faceForNewTasks: LoopExecutor { isOnOwnThread ? taskFace : sharedFace ?? LoopExecutor(self) }
-
-    /// The face for actors.
-    var serialFace: LoopSerialExecutor {
-        guard let faces else { crash("this event loop is closed") }
-        return faces.serial
-    }
 }
 
 // MARK: Receive buffers

@@ -53,7 +53,8 @@ extension EventLoop {
     /// }
     /// ```
     ///
-    /// The loop must outlive the actor.
+    /// The actor must keep the loop, as this one does. What it has still to do when the loop has closed goes on on
+    /// Swift's own executor, one job at a time.
     // SAFETY: who pins an actor to a loop keeps the loop, as it says above.
     @safe
     public var unownedExecutor: UnownedSerialExecutor { unsafe serialFace.asUnownedSerialExecutor() }

@@ -119,10 +119,12 @@ public final class EventLoop: @unchecked Sendable {
     private let sharedLoad = Atomic<UInt64>(0)
     var load: UInt64 { sharedLoad.load(ordering: .relaxed) }
 
-    /// The faces that the runtime sees. They hold the loop, so the loop lets go of them when it closes.
-    var faces: (tasks: LoopExecutor, serial: LoopSerialExecutor)?
-    /// The first of them, for other threads.
+    /// The face for tasks, which hold it and not the loop: so it holds the loop, which lets go of it when it closes.
+    var ownTaskFace: LoopExecutor?
+    /// The same, for other threads.
     let sharedTaskFace = Lock<LoopExecutor?>(nil)
+    /// The face for actors, which hold the loop.
+    let serialFace = LoopSerialExecutor()
 
     /// Makes a loop for the calling thread, which must be the one that runs it.
     init(configuration: LoopConfiguration) throws(IOError) {
@@ -145,7 +147,8 @@ public final class EventLoop: @unchecked Sendable {
         batchNanoseconds = configuration.batchTime.nanosecondsRoundedUp
         scheduler.tieBreak = configuration.tieBreak
         let taskFace = LoopExecutor(self)
-        faces = (taskFace, LoopSerialExecutor(self))
+        ownTaskFace = taskFace
+        serialFace.serve(self)
         sharedTaskFace.withLock { $0 = taskFace }
         offloadPool.deliver = { [unowned self] work in tell(.offloaded(work)) }
         configuration.logger.debug("event loop on \(driver.name): \(driver.reason)")

@@ -61,20 +61,29 @@ extension LoopExecutor {
     }
 }
 
-/// The face for actors: the main actor under takeover, and actors pinned to the loop.
-final class LoopSerialExecutor: SerialExecutor, MainExecutor {
-    let loop: EventLoop
+/// The face for actors: the main actor under takeover, and actors pinned to the loop. It is there as long as the loop
+/// is: what an actor has still to do when its loop has closed goes through it, too, to the loop's `AfterLife`.
+@safe
+final class LoopSerialExecutor: SerialExecutor, MainExecutor, @unchecked Sendable {
+    // SAFETY: set once, by the loop's init, before anybody else has this. The loop owns this object, and whoever calls
+    // it holds the loop: an actor that is pinned to it, or the program that it has taken over.
+    nonisolated(unsafe) private unowned(unsafe) var owner: EventLoop?
 
-    init(_ loop: EventLoop) { self.loop = loop }
+    private var loop: EventLoop { unsafe owner! }
+
+    /// Makes this the face of `loop`.
+    func serve(_ loop: EventLoop) { unsafe owner = loop }
 
     @inline(__always)
     func enqueue(_ job: consuming ExecutorJob) { loop.enqueuePinned(UnownedJob(job)) }
 
     func checkIsolated() {
-        require(loop.isOnOwnThread, "code that belongs to this event loop ran on another thread")
+        require(isRunningHere, "code that belongs to this event loop ran on another thread")
     }
 
-    func isIsolatingCurrentContext() -> Bool? { loop.isOnOwnThread }
+    func isIsolatingCurrentContext() -> Bool? { isRunningHere }
+
+    private var isRunningHere: Bool { loop.isOnOwnThread || loop.afterLife.isRunningHere }
 
     func run() throws { loop.runTurns() }
 

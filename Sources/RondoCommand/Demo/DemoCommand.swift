@@ -9,12 +9,13 @@ struct DemoCommand: ParsableCommand {
         abstract: "Download files for hundreds of customers at once, on one thread.",
         discussion: """
             An origin serves every file of a folder over HTTP, each answer after a while, as a distant host would. An \
-            index in SQLite or PostgreSQL holds path, size and SHA-256 of each file. Customers each ask the front for one file: the \
-            front looks it up in the index, downloads it from the origin, checks the SHA-256 and sends it on.
+            index in SQLite or PostgreSQL holds path, size and SHA-256 of each file. Customers each ask the front for \
+            one file: the front looks it up in the index, downloads it from the origin, checks the SHA-256 and sends \
+            it on.
 
             The same orders run twice: one after another, and all at once. Sockets, files and database are real, and \
-            one thread runs it all (SQLite is read on a few threads for calls that block; PostgreSQL needs none). The report goes to \
-            standard output, progress and errors to standard error.
+            one thread runs it all (SQLite is read on a few threads for calls that block; PostgreSQL needs none). The \
+            report goes to standard output, progress and errors to standard error.
 
             A changed file, a missing file or a dead origin is an error of the order that meets it; the others go on. \
             The exit status is 0 if no order failed, 1 if one did, 64 if the arguments make no sense.
