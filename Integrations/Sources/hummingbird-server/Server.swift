@@ -44,7 +44,7 @@ struct Server: RondoProgram {
             var (length, sum) = (0, 0)
             for try await part in request.body {
                 length += part.readableBytes
-                sum = part.readableBytesView.reduce(sum) { ($0 &* 31 &+ Int($1)) & 0xFFFF_FFFF }
+                sum = [UInt8](buffer: part).reduce(sum) { ($0 &* 31 &+ Int($1)) & 0xFFFF_FFFF }
             }
             return "\(length) bytes, sum \(sum)\n"
         }

@@ -10,7 +10,7 @@ extension IntegrationTests {
                     let place = try await curl("\(server.url)/where")
                     #expect(place.contains(#""isOnLoop":true"#), "\(place)")
                     if driver == .epoll { #expect(place.contains(#""driver":"epoll""#), "\(place)") }
-                    let head = try await curl("--head", "\(server.url)/")
+                    let head = try await curl("--include", "\(server.url)/")
                     #expect(head.hasPrefix("HTTP/1.1 200 OK\r\n") && head.contains("Hummingbird on Rondo"), "\(head)")
                     #expect(
                         head.firstRange(
