@@ -150,6 +150,7 @@ extension IntegrationTests {
                     #expect(try await curl("\(server.url)/") == "Hello, world!\n")
                     try server.process.signal(.terminate)
                     _ = try await idle.readToEnd(limit: 1 << 16)
+                    try await waitUntilRefused(server.address)
                     try await busy.write("cd")
                     let answer = String(decoding: try await busy.readToEnd(limit: 1 << 16), as: UTF8.self)
                     #expect(answer.contains("4 bytes"), "\(answer)")

@@ -73,6 +73,19 @@ func withServer(
     try await process.terminate(within: .zero)
 }
 
+/// Goes on when nobody listens there any more.
+func waitUntilRefused(_ address: SocketAddress) async throws {
+    while true {
+        do throws(IOError) {
+            await (try TCPStream.connect(to: address)).close()
+        } catch {
+            if error.errno == .connectionRefused { return }
+            #expect(error.errno == .connectionReset)
+        }
+        await EventLoop.yield()
+    }
+}
+
 /// What curl prints.
 func curl(_ arguments: String...) async throws -> String {
     let result = try await ChildProcess.run(
