@@ -37,6 +37,13 @@ let package = Package(
             ],
             swiftSettings: settings),
         .executableTarget(
+            name: "hummingbird-on-rondo-http",
+            dependencies: [
+                rondo, .product(name: "RondoHTTP", package: "rondo"), .product(name: "RondoNIO", package: "rondo"),
+                hummingbird, .product(name: "HummingbirdCore", package: "hummingbird"),
+            ],
+            swiftSettings: settings),
+        .executableTarget(
             name: "hummingbird-on-nio", dependencies: [hummingbird, .product(name: "NIOPosix", package: "swift-nio")],
             swiftSettings: settings),
     ])
