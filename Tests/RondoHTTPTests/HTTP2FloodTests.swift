@@ -164,7 +164,7 @@ struct Flood: Sendable, CustomTestStringConvertible {
     @Test func aFieldThatIsNamedAgainAndAgainIsCounted() throws {
         try servingHTTP2 { address in
             let value = [UInt8](repeating: 0x79, count: 3900)
-            // A literal with a name of its own that goes into the table; 3,900 bytes are 127 and the rest in 7 bits each.
+            // A literal with a name of its own, which goes into the table. 3,900 is 127 and the rest in 7 bits each.
             let entry: [UInt8] = [0x40, 1, 0x61, 0x7F, 0xBD, 0x1D] + value
             let named = [UInt8](repeating: 0x80 | 62, count: 10_000)
             let peer = try await HTTP2Peer(address)
