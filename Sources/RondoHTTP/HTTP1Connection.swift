@@ -56,14 +56,22 @@ final class HTTP1Connection: ServedConnection, BodySource, @unchecked Sendable {
         raw.isSecure = socket == nil
     }
 
+    /// A client speaks HTTP/2, and this is what it has sent so far.
+    private struct PriorKnowledge: Error { var bytes: [UInt8] }
+
     /// Serves the connection to its end.
-    func run(_ handler: HTTPHandler) async {
+    ///
+    /// - Returns: what a client has sent that speaks HTTP/2; then the connection is still open.
+    @discardableResult
+    func run(_ handler: HTTPHandler) async -> [UInt8]? {
         registry.add(self)
         defer { registry.remove(self) }
         wait(.head, server.timeouts.head)
         if registry.isDraining { await drain() }
         do {
             while try await serveRequest(handler) {}
+        } catch let client as PriorKnowledge {
+            return client.bytes
         } catch let refusal as HTTPRefusal {
             await refuse(refusal)
         } catch {
@@ -73,6 +81,7 @@ final class HTTP1Connection: ServedConnection, BodySource, @unchecked Sendable {
         // What was sent last may still be under way, to a client that does not read.
         wait(.closing, server.timeouts.write)
         await stream.close()
+        return nil
     }
 
     // MARK: A request
@@ -201,7 +210,7 @@ final class HTTP1Connection: ServedConnection, BodySource, @unchecked Sendable {
                 raw.bytes.append(copying: chunk.bytes.extracting(first: count))
                 setInput(chunk, without: count)
                 return true
-            case .refused(let refusal): throw refusal
+            case .refused(let refusal): try refuse(Array(copying: chunk.bytes), refusal)
             case .incomplete:
                 partialHead.append(copying: chunk.bytes)
                 return false
@@ -216,9 +225,17 @@ final class HTTP1Connection: ServedConnection, BodySource, @unchecked Sendable {
             partialHead = []
             setInput(chunk, without: count - before)
             return true
-        case .refused(let refusal): throw refusal
+        case .refused(let refusal): try refuse(partialHead, refusal)
         case .incomplete: return false
         }
+    }
+
+    /// The head is none; but the beginning of HTTP/2 is meant to look so to a server that does not know it.
+    private func refuse(_ bytes: [UInt8], _ refusal: HTTPRefusal) throws -> Never {
+        if server.http2WithoutTLS, requests == 0, socket is TCPStream, bytes.starts(with: "PRI * HTTP/2.".utf8) {
+            throw PriorKnowledge(bytes: bytes)
+        }
+        throw refusal
     }
 
     /// Whether an empty line has come, or more than a head may have: only then it is worth while to look at it again.

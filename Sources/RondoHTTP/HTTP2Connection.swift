@@ -34,6 +34,23 @@ final class HTTP2Connection: ServedConnection, @unchecked Sendable {
         idleDeadline = registry.deadline(after: configuration.timeouts.head)
     }
 
+    /// Serves a connection without TLS.
+    ///
+    /// - Parameter bytes: what the client has sent so far.
+    static func serve(
+        _ stream: TCPStream, received bytes: [UInt8], _ configuration: HTTPServerConfiguration,
+        _ registry: ConnectionRegistry, _ handler: @escaping HTTPHandler
+    ) async throws {
+        try await StreamChannel.with(stream) { channel in
+            let connection = HTTP2Connection(channel, configuration, registry, handler)
+            try channel.pipeline.syncOperations.addHandler(FirstBytes(bytes))
+            try connection.addHandlers()
+            return connection
+        } body: { connection in
+            await connection.run()
+        }
+    }
+
     func addHandlers() throws {
         var connection = NIOHTTP2Handler.ConnectionConfiguration()
         connection.initialSettings = [
@@ -79,6 +96,8 @@ final class HTTP2Connection: ServedConnection, @unchecked Sendable {
 
     /// A request has come: runs its handler.
     func start(_ exchange: HTTP2Exchange, _ head: HTTPRequest) {
+        // A stream that the client has reset makes room for another one, but its handler may still be at work.
+        if exchanges.count >= configuration.limits.concurrentStreams { return exchange.refuse() }
         let task = Task(executorPreference: registry.loop.executor) { await exchange.run(head, self.handler) }
         exchanges[ObjectIdentifier(exchange)] = (exchange, task)
     }
@@ -113,6 +132,23 @@ final class HTTP2Connection: ServedConnection, @unchecked Sendable {
     }
 }
 
+/// Hands on what was received before there was a channel.
+private final class FirstBytes: ChannelInboundHandler, RemovableChannelHandler, Sendable {
+    typealias InboundIn = ByteBuffer
+    typealias InboundOut = ByteBuffer
+
+    private let bytes: [UInt8]
+
+    init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+    func channelActive(context: ChannelHandlerContext) {
+        context.fireChannelActive()
+        context.fireChannelRead(wrapInboundOut(ByteBuffer(bytes: bytes)))
+        context.fireChannelReadComplete()
+        context.pipeline.syncOperations.removeHandler(self, promise: nil)
+    }
+}
+
 /// What goes wrong with a connection as a whole ends it.
 private final class LastErrors: ChannelInboundHandler, Sendable {
     typealias InboundIn = Never
@@ -120,6 +156,8 @@ private final class LastErrors: ChannelInboundHandler, Sendable {
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         // Errors of one stream are the stream's.
         if error is NIOHTTP2Errors.StreamError { return }
+        // GOAWAY has been written, but not always flushed.
+        context.flush()
         context.close(promise: nil)
     }
 }

@@ -2,7 +2,9 @@
 
 import HTTPTypes
 import NIOCore
+import NIOHTTP2
 import NIOHTTPTypes
+import NIOHTTPTypesHTTP2
 import Rondo
 import RondoNIO
 
@@ -96,13 +98,17 @@ final class HTTP2Exchange: ChannelInboundHandler, ResponseExchange, BodySource, 
         requestDeadline = configuration.timeouts.request.map(connection.registry.deadline(after:)) ?? .max
         deadline = requestDeadline
         answer.isHead = head.method == .head
-        let announced = head.headerFields[.contentLength].flatMap { Int($0) }
+        let length = head.headerFields[.contentLength]
+        // Other readers, NIO's among them, take a sign for a part of a number.
+        let isLength = length?.utf8.allSatisfy(\.isDigit) ?? true
+        let announced = length.flatMap { Int($0) }
         let body = RequestBody(announcedCount: announced, from: self)
         let request = ServerRequest(head: head, version: "HTTP/2", body: body) { [connection] in
             connection.channel.remoteAddress.map { "\($0.ipAddress ?? ""):\($0.port ?? 0)" } ?? ""
         }
         let response = ServerResponse(self)
         do {
+            if !isLength { throw HTTPRefusal(.badRequest, "the Content-Length is no number") }
             if head.headerFields.count > configuration.limits.headerFields { throw HTTP1Head.headTooLarge }
             if announced ?? 0 > configuration.limits.bodyBytes { throw HTTP1Connection.bodyTooLarge }
             try await handler(request, response)
@@ -139,6 +145,15 @@ final class HTTP2Exchange: ChannelInboundHandler, ResponseExchange, BodySource, 
             status = .contentTooLarge
         }
         try? await response.send("\(status.reasonPhrase)\n", status: status)
+    }
+
+    /// There are too many: the client may ask again, as nobody has seen its request.
+    func refuse() {
+        isClosed = true
+        let codec = HTTP2FramePayloadToHTTPServerCodec.self
+        guard let context = try? stream.pipeline.syncOperations.context(handlerType: codec) else { return }
+        let frame = HTTP2Frame.FramePayload.rstStream(.refusedStream)
+        context.writeAndFlush(NIOAny(frame), promise: nil)
     }
 
     /// It is late.

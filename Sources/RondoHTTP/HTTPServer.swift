@@ -98,7 +98,9 @@ public final class HTTPServer: Sendable {
         if let tls = configuration.tls {
             return try await SecureConnection(stream, configuration, registry, handler).run(tls)
         }
-        await HTTP1Connection(stream, configuration, registry).run(handler)
+        if let bytes = await HTTP1Connection(stream, configuration, registry).run(handler) {
+            try await HTTP2Connection.serve(stream, received: bytes, configuration, registry, handler)
+        }
     }
 
     private func registry(of loop: EventLoop) -> ConnectionRegistry {
@@ -114,12 +116,3 @@ public final class HTTPServer: Sendable {
         for registry in registries.withLock({ Array($0.values) }) { registry.stop() }
     }
 }
-
-/// What a connection of HTTP/1 is served on: a socket, or TLS over one.
-protocol ServedStream: ByteSource, ByteSink, AnyObject, Sendable {
-    func close() async
-    func abort() async
-}
-
-extension TCPStream: ServedStream {}
-extension UnixStream: ServedStream {}

@@ -19,7 +19,7 @@ public final class ServerRequest {
 
     /// GET, POST…
     public var method: HTTPRequest.Method { head.method }
-    /// Path and query, as they were sent: `/search?q=x`.
+    /// Path and query, as they were sent: `/search?q=x`. (Of a whole URL, which clients send to proxies, this part.)
     public var target: String { made?.path ?? raw.target }
     /// The path without the query, as it was sent (`%20` and `+` are not decoded).
     public var path: Substring { target.prefix { $0 != "?" } }
@@ -66,12 +66,17 @@ struct RawHead {
 
     func text(_ range: Range<Int>) -> String { String(decoding: bytes[range], as: UTF8.self) }
 
-    var target: String { text(head.target) }
+    var target: String {
+        let target = text(head.target)
+        return AbsoluteTarget(target)?.pathAndQuery ?? target
+    }
 
     /// The head that swift-http-types has. All of it was checked when it was read.
     func makeHead() -> HTTPRequest {
         var fields = HTTPFields()
         fields.reserveCapacity(head.fields.count)
+        let target = text(head.target)
+        let absolute = AbsoluteTarget(target)
         var authority: String?
         for field in head.fields {
             guard let name = HTTPField.Name(text(field.name)) else { continue }
@@ -84,7 +89,30 @@ struct RawHead {
         }
         return HTTPRequest(
             method: HTTPRequest.Method(text(head.method)) ?? .get, scheme: isSecure ? "https" : "http",
-            authority: authority, path: target, headerFields: fields)
+            authority: absolute?.authority ?? authority, path: absolute?.pathAndQuery ?? target, headerFields: fields)
+    }
+}
+
+/// A target that is a whole URL, as proxies get it; a server must take it, too, and then it counts more than `Host`
+/// (RFC 9112, 3.2.2).
+struct AbsoluteTarget {
+    var authority: String
+    var pathAndQuery: String
+
+    /// - Returns: nil for what is none.
+    init?(_ target: String) {
+        // Nearly all begin with their path.
+        if target.utf8.first == UInt8(ascii: "/") { return nil }
+        guard let scheme = ["http://", "https://"].first(where: { target.prefix($0.count).lowercased() == $0 }) else {
+            return nil
+        }
+        let rest = target.dropFirst(scheme.count)
+        let name = rest.prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+        let path = rest.dropFirst(name.count)
+        // Names of users have no place here, and only make one host look like another.
+        if name.isEmpty || name.contains("@") || path.first == "#" { return nil }
+        authority = String(name)
+        pathAndQuery = path.first == "/" ? String(path) : "/" + path
     }
 }
 

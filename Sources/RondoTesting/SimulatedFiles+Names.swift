@@ -11,6 +11,8 @@ extension SimulatedFiles {
         switch unsafe call {
         case .open(let folder, let path, let flags, let mode):
             return within(folder) { unsafe open(String(cString: path), from: $0, flags, mode) }
+        case .openBeneath(let folder, let path):
+            return unsafe openBeneath(String(cString: folder), String(cString: path))
         case .linkStatus(let folder, let path, let status):
             return within(folder) { unsafe linkStatus(String(cString: path), from: $0, &status.pointee) }
         case .truncate(let file, let size): return withFile(file, others: -EINVAL) { truncate($0, size) }
@@ -70,6 +72,14 @@ extension SimulatedFiles {
         switch folder(descriptor) {
         case .failure(let error): -error.code
         case .success(let base): body(base)
+        }
+    }
+
+    private func openBeneath(_ folder: String, _ path: String) -> Int32 {
+        switch find(folder) {
+        case .failure(let error): -error.code
+        case .success(let node):
+            node.isFolder ? open(path, from: node, O_RDONLY, 0, staysBelow: true) : -ENOTDIR
         }
     }
 

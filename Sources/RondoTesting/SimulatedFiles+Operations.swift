@@ -51,10 +51,17 @@ extension SimulatedFiles {
 
     // MARK: Opening
 
-    func open(_ path: String, from base: SimulatedNode?, _ flags: Int32, _ mode: UInt32) -> Int32 {
+    /// - Parameter staysBelow: whether nothing may lead out of `base`.
+    func open(
+        _ path: String, from base: SimulatedNode?, _ flags: Int32, _ mode: UInt32, staysBelow: Bool = false
+    ) -> Int32 {
         let isUnnamed = flags & rondo_open_unnamed_flag() == rondo_open_unnamed_flag()
         let node: SimulatedNode
-        switch isUnnamed ? findFolder(path, from: base, mode) : findToOpen(path, from: base, flags, mode) {
+        let found =
+            staysBelow
+            ? find(path, from: base, staysBelow: true)
+            : isUnnamed ? findFolder(path, from: base, mode) : findToOpen(path, from: base, flags, mode)
+        switch found {
         case .success(let found): node = found
         case .failure(let error): return -error.code
         }

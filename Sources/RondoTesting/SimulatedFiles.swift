@@ -80,11 +80,13 @@ public final class SimulatedFiles: @unchecked Sendable {
     /// Follows a path from a folder, or from the root if it is absolute.
     ///
     /// - Parameter followsLast: whether a symbolic link at the end stands for what it points to.
+    /// - Parameter staysBelow: whether leaving `base` is refused (EXDEV).
     /// - Returns: the place, at which there need not be anything yet.
     func resolve(
-        _ path: String, from base: SimulatedNode? = nil, followsLast: Bool = true
+        _ path: String, from base: SimulatedNode? = nil, followsLast: Bool = true, staysBelow: Bool = false
     ) -> Result<SimulatedPlace, SimulatedErrno> {
         if path.isEmpty { return .failure(.init(ENOENT)) }
+        if staysBelow, path.hasPrefix("/") { return .failure(.init(EXDEV)) }
         var place = SimulatedPlace(folder: root, name: nil, node: path.hasPrefix("/") ? root : base ?? root)
         var rest = Array(path.split(separator: "/").map(String.init).reversed())
         var linksLeft = 40
@@ -93,6 +95,7 @@ public final class SimulatedFiles: @unchecked Sendable {
             guard folder.isFolder else { return .failure(.init(ENOTDIR)) }
             if name == "." { continue }
             if name == ".." {
+                if staysBelow, folder === base { return .failure(.init(EXDEV)) }
                 place = SimulatedPlace(folder: root, name: nil, node: folder.parent ?? root)
                 continue
             }
@@ -100,6 +103,7 @@ public final class SimulatedFiles: @unchecked Sendable {
             if let target = child?.target, !rest.isEmpty || followsLast || path.hasSuffix("/") {
                 linksLeft -= 1
                 if linksLeft < 0 { return .failure(.init(ELOOP)) }
+                if staysBelow, target.hasPrefix("/") { return .failure(.init(EXDEV)) }
                 rest += target.split(separator: "/").map(String.init).reversed()
                 place = SimulatedPlace(folder: root, name: nil, node: target.hasPrefix("/") ? root : folder)
             } else {
@@ -112,9 +116,9 @@ public final class SimulatedFiles: @unchecked Sendable {
 
     /// What a path names.
     func find(
-        _ path: String, from base: SimulatedNode? = nil, followsLast: Bool = true
+        _ path: String, from base: SimulatedNode? = nil, followsLast: Bool = true, staysBelow: Bool = false
     ) -> Result<SimulatedNode, SimulatedErrno> {
-        resolve(path, from: base, followsLast: followsLast).flatMap { place in
+        resolve(path, from: base, followsLast: followsLast, staysBelow: staysBelow).flatMap { place in
             place.node.map { .success($0) } ?? .failure(.init(ENOENT))
         }
     }

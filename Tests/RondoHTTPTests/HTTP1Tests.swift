@@ -7,6 +7,22 @@ import Synchronization
 import Testing
 
 @Suite struct HTTP1Tests {
+    @Test(arguments: [
+        ("http://a.b:80/c?d", "/c?d a.b:80"), ("HTTP://a", "/ a"), ("https://a?b", "/?b a"),
+        ("http:///c", "http:///c x"),
+        ("http://u@a/c", "http://u@a/c x"), ("/http://a/c", "/http://a/c x"), ("*", "* x"),
+        ("ftp://a/c", "ftp://a/c x"),
+    ]) func wholeURLsAreTargets(_ target: String, _ expected: String) throws {
+        try serving(HTTPServerConfiguration()) { request, response in
+            try await response.send(
+                "\(request.path)\(request.query.map { "?\($0)" } ?? "") \(request.head.authority ?? "")")
+        } _: { address in
+            let method = target == "*" ? "OPTIONS" : "GET"
+            let answer = try await ask(address, "\(method) \(target) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            #expect(parts(answer).body == expected)
+        }
+    }
+
     @Test func oneRequest() throws {
         try serving(HTTPServerConfiguration(), describe) { address in
             let answer = try await ask(address, "GET /a?b=c HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

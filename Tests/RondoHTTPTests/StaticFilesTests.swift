@@ -18,12 +18,15 @@ import Testing
         }
         write("secret", base + "/secret.txt")
         write("0123456789", root + "/ten.txt")
+        write(root + "\n", root + "/where.txt")
         write("", root + "/empty")
         write("hidden", root + "/.hidden")
         write("<a&b>", root + "/sub dir/<a&b>.txt")
         write("<h1>index</h1>", root + "/site/index.html")
         try FileManager.default.createSymbolicLink(atPath: root + "/out.txt", withDestinationPath: base + "/secret.txt")
         try FileManager.default.createSymbolicLink(atPath: root + "/up", withDestinationPath: "..")
+        try FileManager.default.createSymbolicLink(
+            atPath: root + "/absolute.txt", withDestinationPath: root + "/ten.txt")
         try FileManager.default.createSymbolicLink(atPath: root + "/in.txt", withDestinationPath: "ten.txt")
         return base
     }
@@ -113,13 +116,53 @@ import Testing
         }
     }
 
+    /// For Swift a bracket with an accent is another character; for a browser, and for the kernel, it is a bracket.
+    @Test func accentsHideNothing() throws {
+        try Self.serving { _, url in
+            let root = try #require(try await Self.curl(url + "/where.txt").split(separator: "\n").first)
+            for name in ["<\u{301}i>", ".\u{301}secret"] {
+                #expect(FileManager.default.createFile(atPath: root + "/" + name, contents: Data("secret".utf8)))
+            }
+            let list = try await Self.curl(url + "/")
+            #expect(list.contains("&lt;\u{301}i&gt;") && !list.contains("secret"))
+            let hidden = try await Self.curl("-w", "%{http_code}", url + "/.%CC%81secret")
+            #expect(hidden == "404")
+        }
+    }
+
+    /// A link to the outside, put in the place of a folder while it is asked for.
+    @Test func aFolderThatBecomesALinkLeadsNowhere() throws {
+        try Self.serving { address, url in
+            let root = String(try await Self.curl(url + "/where.txt").split(separator: "\n")[0])
+            let manager = FileManager.default
+            try manager.createDirectory(atPath: root + "/turn", withIntermediateDirectories: true)
+            #expect(manager.createFile(atPath: root + "/turn/secret.txt", contents: Data("inside".utf8)))
+            let swapping = start {
+                for _ in 0..<1000 {
+                    try manager.moveItem(atPath: root + "/turn", toPath: root + "/away")
+                    try manager.createSymbolicLink(atPath: root + "/turn", withDestinationPath: "..")
+                    await EventLoop.yield()
+                    try manager.removeItem(atPath: root + "/turn")
+                    try manager.moveItem(atPath: root + "/away", toPath: root + "/turn")
+                    await EventLoop.yield()
+                }
+            }
+            for _ in 0..<500 {
+                let answer = try await ask(
+                    address, "GET /turn/secret.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                #expect(parts(answer).status == 404 || parts(answer).body == "inside", "\(answer)")
+            }
+            try await swapping.value
+        }
+    }
+
     /// Ways out of the folder, none of which leads anywhere.
     @Test(arguments: [
         "/../secret.txt", "/sub%20dir/../../secret.txt", "/%2e%2e/secret.txt", "/..%2fsecret.txt",
         "/%2e%2e%2fsecret.txt",
         "/..%5csecret.txt", "/.%00./secret.txt", "/ten.txt%00.html", "/out.txt", "/up/secret.txt", "/up/", "/up",
         "/.hidden", "/sub%20dir/../.hidden", "/%2ehidden", "/%ff", "/%", "/%4", "/%zz", "/%+1", "//secret.txt",
-        "/....//secret.txt", "/%252e%252e/secret.txt",
+        "/....//secret.txt", "/%252e%252e/secret.txt", "/absolute.txt", "/ten.txt/",
     ]) func nothingLeadsOut(_ path: String) throws {
         try Self.serving { address, _ in
             let answer = try await ask(address, "GET \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -35,6 +35,10 @@ int rondo_set_mode(int fd, uint32_t mode);
 int rondo_set_times(int fd, const int64_t seconds[2], const int64_t nanoseconds[2]);
 int rondo_read_parts(int fd, const struct rondo_memory *parts, size_t count, uint64_t offset);
 int rondo_write_parts(int fd, const struct rondo_memory *parts, size_t count, uint64_t offset);
+// Opens for reading what a path leads to below a folder: neither `..`, nor a link, nor somebody who moves folders
+// meanwhile leads out of it (-EXDEV). Never waits for the other end of a pipe. Where the kernel or a sandbox lacks
+// openat2, and when `by_steps` asks for it, name by name; symbolic links are not followed then (-ELOOP, -ENOTDIR).
+int rondo_open_beneath(const char *folder, const char *path, int by_steps);
 // The next entries of an open folder as `struct linux_dirent64`; 0 at the end.
 int rondo_read_folder(int fd, void *memory, size_t count);
 // IN_ONLYDIR with IN_EXCL_UNLINK, and IN_ISDIR.

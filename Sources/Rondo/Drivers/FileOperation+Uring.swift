@@ -15,7 +15,8 @@ extension FileOperation {
             .symbolicLink:
             true
         case .truncate: truncates
-        case .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch: false
+        case .openBeneath, .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch:
+            false
         }
     }
 
@@ -65,7 +66,7 @@ extension FileOperation {
         case .symbolicLink(let text, let folder, let path):
             unsafe entry.begin(RONDO_OP_SYMLINKAT, folder, text)
             entry.off = UInt64(UInt(bitPattern: path))
-        case .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch:
+        case .openBeneath, .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch:
             crash("\(unsafe kind) has no submission")
         }
     }

@@ -17,6 +17,9 @@ extension Descriptor {
 package enum FileOperation {
     /// As `Operation.open`, relative to an open folder.
     case open(in: Descriptor, UnsafePointer<CChar>, flags: Int32, mode: UInt32)
+    /// Opens for reading what the second path leads to below the folder that the first one names, and nothing outside
+    /// of it (-EXDEV).
+    case openBeneath(UnsafePointer<CChar>, UnsafePointer<CChar>)
     /// Fills in the status of what a path names; a symbolic link stands for itself.
     case linkStatus(in: Descriptor, UnsafePointer<CChar>, UnsafeMutablePointer<rondo_statx>)
     /// Cuts or extends a file.
@@ -57,7 +60,7 @@ package enum FileOperation {
     package var kind: Operation.Kind {
         // SAFETY: looks at the case only.
         switch unsafe self {
-        case .open: .open
+        case .open, .openBeneath: .open
         case .linkStatus: .status
         case .truncate: .truncate
         case .allocate: .allocate
@@ -86,7 +89,7 @@ package enum FileOperation {
             .makeFolder(let descriptor, _, _), .link(let descriptor, _, _, _), .symbolicLink(_, let descriptor, _),
             .readLink(let descriptor, _, _, _), .addWatch(let descriptor, _, _), .removeWatch(let descriptor, _):
             descriptor == .workingDirectory ? nil : descriptor
-        case .openWatch: nil
+        case .openBeneath, .openWatch: nil
         }
     }
 
@@ -164,6 +167,7 @@ extension FileOperation {
         switch unsafe self {
         case .open(let folder, let path, let flags, let mode):
             return unsafe rondo_openat(folder.rawValue, path, flags | O_CLOEXEC, mode)
+        case .openBeneath(let folder, let path): return unsafe rondo_open_beneath(folder, path, 0)
         case .linkStatus(let folder, let path, let status):
             return unsafe rondo_statx_call(folder.rawValue, path, RONDO_AT_SYMLINK_NOFOLLOW, status)
         case .truncate(let file, let size): return rondo_truncate(file.rawValue, size)

@@ -27,4 +27,26 @@ public enum Directory {
             .map { Entry(name: $0.name, kind: FileStatus.Kind(directoryType: $0.type)) }
             .sorted { $0.name < $1.name }
     }
+
+    /// As ``entries(of:)``, of a folder below another one. Nothing leads out of that: see ``File/open(_:beneath:)``.
+    ///
+    /// - Parameters:
+    ///   - path: relative to `folder`; `.` for itself.
+    ///   - folder: may be relative to the working directory.
+    public static func entries(of path: FilePath, beneath folder: FilePath) async throws(IOError) -> [Entry] {
+        let calls = PathCalls(for: "Directory.entries")
+        let opened = try await calls.openBeneath(folder, path, "list")
+        let part = FolderPart()
+        var answer: Int32 = 1
+        // SAFETY: `part` is used after the wait, so it lives until the last completion.
+        while answer > 0 { answer = await unsafe calls.loop.perform(.file(.listNext(opened, .passUnretained(part)))) }
+        await calls.close(opened)
+        try PathCalls.check(answer, "list", folder.pushing(path).string)
+        return part.entries
+            .map { entry in
+                let name = String(decoding: entry.name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+                return Entry(name: name, kind: FileStatus.Kind(directoryType: entry.type))
+            }
+            .sorted { $0.name < $1.name }
+    }
 }

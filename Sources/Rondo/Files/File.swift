@@ -85,6 +85,24 @@ public final class File: @unchecked Sendable {
             Descriptor(rawValue: answer), path: path, loop: loop, appends: mode.flags & O_APPEND != 0)
     }
 
+    /// Opens a file below a folder for reading. Whatever the path says, and whoever changes folders and links
+    /// meanwhile, nothing outside of the folder is opened; nor does this wait for the other end of a pipe.
+    ///
+    /// Symbolic links are followed if they are relative and stay below the folder. Where the kernel has no `openat2`
+    /// (Linux before 5.6, and some sandboxes) none are.
+    ///
+    /// The kernel call runs in the offload pool with every driver.
+    ///
+    /// - Parameters:
+    ///   - path: relative to `folder`.
+    ///   - folder: may be relative to the working directory.
+    /// - Throws: `IOError`: `open ../secret: it leads out of /srv/www, …`.
+    public static func open(_ path: FilePath, beneath folder: FilePath) async throws(IOError) -> File {
+        let calls = PathCalls(for: "File.open")
+        let descriptor = try await calls.openBeneath(folder, path, "open")
+        return File(descriptor, path: folder.pushing(path), loop: calls.loop)
+    }
+
     /// Reads up to `buffer.count` bytes at `offset`.
     ///
     /// - Parameter buffer: memory that stays valid until this returns.

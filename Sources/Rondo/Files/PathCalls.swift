@@ -81,6 +81,16 @@ struct PathCalls {
         return answer
     }
 
+    /// Opens what a path leads to below a folder.
+    func openBeneath(_ folder: FilePath, _ path: FilePath, _ verb: String) async throws(IOError) -> Descriptor {
+        let answer = unsafe await answer(folder, path) { unsafe .openBeneath($0, $1) }
+        if answer == -EXDEV {
+            throw IOError(verb, path.string, .invalid("it leads out of \(folder.string), or a link in it is absolute"))
+        }
+        try Self.check(answer, verb, folder.pushing(path).string)
+        return Descriptor(rawValue: answer)
+    }
+
     /// Closes what one of these operations has opened.
     func close(_ descriptor: Descriptor) async {
         _ = await unsafe loop.performToTheEnd(.close(descriptor))

@@ -11,9 +11,10 @@ struct ServeCommand: ParsableCommand {
         commandName: "serve",
         abstract: "Serve the files of a folder by HTTP, until it is interrupted.",
         discussion: """
-            HTTP/1.1; with --cert and --key HTTP/2, too, both by TLS only. Ranges, conditional requests and lists of \
-            folders. Names that begin with a dot are hidden, and nothing outside of the folder is served. One line \
-            for each request goes to standard output.
+            HTTP/1.1 and HTTP/2; with --cert and --key both by TLS only. Ranges, conditional requests, lists of \
+            folders, and gzip for text where the client asks for it. Names that begin with a dot are hidden, and \
+            nothing outside of the folder is served: symbolic links are followed if they are relative and stay \
+            below it. One line for each request goes to standard output.
             """)
 
     @Argument(help: "The folder.")
@@ -28,11 +29,14 @@ struct ServeCommand: ParsableCommand {
     @Option(help: "The server's certificate and those that vouch for it, a PEM file.")
     var cert: String?
 
-    @Option(help: "The key of the certificate, a PEM file.")
+    @Option(help: "The key of the certificate, a PEM file without a passphrase.")
     var key: String?
 
     @Flag(help: "Answer 404 for folders without an index.html.")
     var noLists = false
+
+    @Flag(help: "Send all files as they are, also to clients that ask for gzip.")
+    var noGzip = false
 
     @Flag(help: "Print no line for each request.")
     var quiet = false
@@ -47,6 +51,7 @@ struct ServeCommand: ParsableCommand {
         Command.runOnLoop {
             var files = try await StaticFiles(root: FilePath(folder))
             files.listsFolders = !noLists
+            if noGzip { files.compressionsAtOnce = 0 }
             let server = try await HTTPServer.listen(
                 on: SocketAddress(host, port: port)!, configuration: configuration())
             let scheme = cert == nil ? "http" : "https"
@@ -65,6 +70,7 @@ struct ServeCommand: ParsableCommand {
         var configuration = HTTPServerConfiguration()
         configuration.serverName = "rondo"
         configuration.limits.bodyBytes = 0
+        configuration.http2WithoutTLS = true
         if let cert, let key {
             configuration.tls = try HTTPServerTLS(certificateChainFile: cert, privateKeyFile: key)
         }

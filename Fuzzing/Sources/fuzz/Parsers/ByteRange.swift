@@ -1,0 +1,1 @@
+../../../../Sources/RondoHTTP/ByteRange.swift

@@ -1,0 +1,1 @@
+../../../../Sources/RondoHTTP/HTTP1Head.swift

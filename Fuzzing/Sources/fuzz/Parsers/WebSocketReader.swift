@@ -1,0 +1,1 @@
+../../../../Sources/RondoHTTP/WebSocketReader.swift
