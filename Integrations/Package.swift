@@ -29,6 +29,7 @@ let package = Package(
             name: "RondoHummingbird",
             dependencies: [
                 .product(name: "Rondo", package: "rondo"),
+                .product(name: "RondoHTTP", package: "rondo"),
                 .product(name: "RondoNIO", package: "rondo"),
                 .product(name: "RondoServices", package: "rondo"),
                 .product(name: "Hummingbird", package: "hummingbird"),
@@ -39,6 +40,7 @@ let package = Package(
             dependencies: [
                 "RondoHummingbird",
                 .product(name: "Rondo", package: "rondo"),
+                .product(name: "RondoHTTP", package: "rondo"),
                 .product(name: "RondoNIO", package: "rondo"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdHTTP2", package: "hummingbird"),

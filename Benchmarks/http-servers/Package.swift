@@ -40,7 +40,7 @@ let package = Package(
             name: "hummingbird-on-rondo-http",
             dependencies: [
                 rondo, .product(name: "RondoHTTP", package: "rondo"), .product(name: "RondoNIO", package: "rondo"),
-                hummingbird, .product(name: "HummingbirdCore", package: "hummingbird"),
+                hummingbird, .product(name: "RondoHummingbird", package: "rondo-integrations"),
             ],
             swiftSettings: settings),
         .executableTarget(

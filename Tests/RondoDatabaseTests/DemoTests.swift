@@ -26,7 +26,7 @@ extension DatabaseSuites.Postgres {
                                     "1", "--sequential-budget", "0.01", "--json",
                                 ]))
                         #expect(outcome.status == .exited(0), "\(String(decoding: outcome.errors, as: UTF8.self))")
-                        #expect(outcome.text.contains(#""failed":0"#), "\(outcome.text)")
+                        #expect(outcome.text.contains(#""failed": 0"#), "\(outcome.text)")
                     }
                     let rows = try cluster.psql(
                         "SELECT path, size FROM rondo_demo_file WHERE folder = '\(folder)' ORDER BY path")

@@ -47,12 +47,9 @@ extension ApplicationProtocol {
         deadline: Duration = .seconds(30),
         channel: @escaping @Sendable (@escaping HTTPChannelHandler.Responder) throws -> some ServerChildChannel
     ) async throws {
-        let service = WholeService { try await run(on: listener, channel: channel) }
-        let group = ServiceGroup(
-            configuration: .init(
-                services: [.init(service: service, successTerminationBehavior: .gracefullyShutdownGroup)],
-                logger: logger))
-        try await group.run(untilSignalled: signals, deadline: deadline)
+        try await runGroup(untilSignalled: signals, deadline: deadline) {
+            try await run(on: listener, channel: channel)
+        }
     }
 
     /// Serves the application over HTTP/1.1, as a part of something greater.
@@ -70,11 +67,26 @@ extension ApplicationProtocol {
         channel: @escaping @Sendable (@escaping HTTPChannelHandler.Responder) throws -> some ServerChildChannel
     ) async throws {
         let child = try channel(try await responderOnLoop())
-        let before = processesRunBeforeServerStart
         let logger = logger
+        try await runWithServices { try await ConnectionServer(child: child, logger: logger).serve(listener) }
+    }
+
+    /// Runs `body` as a group of services of its own, which signals end.
+    func runGroup(
+        untilSignalled signals: [Signal], deadline: Duration, _ body: @escaping @Sendable () async throws -> Void
+    ) async throws {
+        let service = ServiceGroupConfiguration.ServiceConfiguration(
+            service: WholeService(body), successTerminationBehavior: .gracefullyShutdownGroup)
+        let group = ServiceGroup(configuration: .init(services: [service], logger: logger))
+        try await group.run(untilSignalled: signals, deadline: deadline)
+    }
+
+    /// Runs `serve` and the application's services, until one of them ends.
+    func runWithServices(_ serve: @escaping @Sendable () async throws -> Void) async throws {
+        let before = processesRunBeforeServerStart
         let server = WholeService {
             for process in before { try await process() }
-            try await ConnectionServer(child: child, logger: logger).serve(listener)
+            try await serve()
         }
         var configurations = services.map { ServiceGroupConfiguration.ServiceConfiguration(service: $0) }
         configurations.append(.init(service: server, successTerminationBehavior: .gracefullyShutdownGroup))

@@ -4,14 +4,16 @@
 import Hummingbird
 import HummingbirdCore
 import Logging
+import NIOCore
 import NIOHTTP1
+import Rondo
 
 extension ApplicationProtocol {
-    /// The application as a channel calls it, as Hummingbird's own `run` would make it.
-    func responderOnLoop() async throws -> HTTPChannelHandler.Responder {
+    /// What the application answers to a request.
+    func answersToRequests() async throws -> @Sendable (Request, any Channel) async throws -> Response {
         let responder = try await responder
-        let (logger, serverName, date) = (logger, configuration.serverName, DateText())
-        return { request, writer, channel in
+        let (logger, serverName) = (logger, configuration.serverName)
+        return { request, channel in
             var ownLogger = logger
             ownLogger[metadataKey: "hb.request.id"] = .stringConvertible(RequestID())
             var response = try await withLogger(ownLogger) { logger in
@@ -20,13 +22,24 @@ extension ApplicationProtocol {
                     return try await responder.respond(to: request, context: Context(source: source))
                 } catch let error as HTTPParserError {
                     throw error  // The channel answers that the request is bad.
+                } catch let error as Rondo.IOError {
+                    throw error  // RondoHTTP knows what was wrong with the body, or that the client has gone.
                 } catch {
                     logger.debug("A handler has failed", metadata: ["error": "\(error)"])
                     return Response(status: .internalServerError)
                 }
             }
-            response.headers[.date] = date.now
             if let serverName { response.headers[.server] = serverName }
+            return response
+        }
+    }
+
+    /// The application as a channel calls it, as Hummingbird's own `run` would make it.
+    func responderOnLoop() async throws -> HTTPChannelHandler.Responder {
+        let (answers, date) = (try await answersToRequests(), DateText())
+        return { request, writer, channel in
+            var response = try await answers(request, channel)
+            response.headers[.date] = date.now
             do {
                 try await writer.write(response: response.head, body: response.body)
             } catch let error as HTTPParserError {

@@ -2,14 +2,17 @@
 //
 //     swift run --package-path Integrations hummingbird-server --port 8080
 //     swift run --package-path Integrations hummingbird-server --port 8443 --cert chain.pem --key key.pem
+//     swift run --package-path Integrations hummingbird-server --port 8080 --protocol rondo
 //
 // You see where it listens. `curl 127.0.0.1:8080/where` says what serves you; `curl -T FILE 127.0.0.1:8080/echo` gets
 // the file back, `/checksum` instead its length and sum. With a certificate it speaks HTTP/2, too. Ctrl-C ends it.
+// By itself the pipeline is Hummingbird's, on Rondo's loop; with `--protocol rondo` RondoHTTP stands in its place.
 
 import Hummingbird
 import HummingbirdHTTP2
 import NIOSSL
 import Rondo
+import RondoHTTP
 import RondoHummingbird
 import RondoNIO
 
@@ -18,10 +21,27 @@ struct Server: RondoProgram {
     func run() async throws {
         // Told of no group, an application starts one of NIO's, with a thread for each processor.
         let application = Application(router: routes(), eventLoopGroupProvider: .shared(NIOLoopGroup()))
-        let listener = try await TCPListener.listen(on: .loopback(port: Int(option("--port") ?? "0") ?? 0))
+        let address = SocketAddress.loopback(port: Int(option("--port") ?? "0") ?? 0)
+        if option("--protocol") == "rondo" { return try await serve(application, by: try await server(at: address)) }
+        let listener = try await TCPListener.listen(on: address)
         print("listening on \(listener.localAddress)")
         guard let tls = try tls() else { return try await application.runService(on: listener) }
         try await application.runService(on: listener) { try HTTP2UpgradeChannel(tlsConfiguration: tls, responder: $0) }
+    }
+
+    /// The other way: RondoHTTP speaks HTTP, and NIO only TLS and HTTP/2.
+    func serve(_ application: some ApplicationProtocol, by server: HTTPServer) async throws {
+        print("listening on \(server.localAddress)")
+        try await application.runService(on: server)
+    }
+
+    func server(at address: SocketAddress) async throws -> HTTPServer {
+        var configuration = HTTPServerConfiguration()
+        configuration.limits.bodyBytes = 100 << 20
+        if let chain = option("--cert"), let key = option("--key") {
+            configuration.tls = try HTTPServerTLS(certificateChainFile: chain, privateKeyFile: key)
+        }
+        return try await HTTPServer.listen(on: address, configuration: configuration)
     }
 
     func routes() -> Router<BasicRequestContext> {

@@ -3,9 +3,9 @@ import Testing
 
 extension IntegrationTests {
     @Suite struct HummingbirdTests {
-        @Test(arguments: Driver.allCases) func handlersRunOnTheLoop(driver: Driver) throws {
+        @Test(arguments: Driver.allCases, Way.allCases) func handlersRunOnTheLoop(driver: Driver, way: Way) throws {
             try onLoop {
-                try await withServer(environment: driver.environment) { server in
+                try await withServer(way.options, environment: driver.environment) { server in
                     #expect(try await curl("\(server.url)/") == "Hello, world!\n")
                     let place = try await curl("\(server.url)/where")
                     #expect(place.contains(#""isOnLoop":true"#), "\(place)")
@@ -22,9 +22,9 @@ extension IntegrationTests {
             }
         }
 
-        @Test func oneConnectionForManyRequests() throws {
+        @Test(arguments: Way.allCases) func oneConnectionForManyRequests(way: Way) throws {
             try onLoop {
-                try await withServer { server in
+                try await withServer(way.options) { server in
                     let urls = Array(repeating: "\(server.url)/", count: 20)
                     let command = ChildProcess.Command("curl", ["--silent", "--write-out", "%{num_connects}\n"] + urls)
                     let lines = try await ChildProcess.run(command).text.split(separator: "\n")
@@ -34,9 +34,9 @@ extension IntegrationTests {
             }
         }
 
-        @Test(arguments: Driver.allCases) func pipelinedRequests(driver: Driver) throws {
+        @Test(arguments: Driver.allCases, Way.allCases) func pipelinedRequests(driver: Driver, way: Way) throws {
             try onLoop {
-                try await withServer(environment: driver.environment) { server in
+                try await withServer(way.options, environment: driver.environment) { server in
                     let stream = try await TCPStream.connect(to: server.address)
                     let count = 500
                     let request = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -52,14 +52,14 @@ extension IntegrationTests {
             }
         }
 
-        @Test(arguments: Driver.allCases) func largeBodiesBothWays(driver: Driver) throws {
+        @Test(arguments: Driver.allCases, Way.allCases) func largeBodiesBothWays(driver: Driver, way: Way) throws {
             try onLoop {
                 try await TemporaryDirectory.with { folder in
                     let bytes = pattern(3_000_001)
                     try await File.write(bytes, to: folder.appending("sent"))
                     var sum = 0
                     for byte in bytes { sum = (sum &* 31 &+ Int(byte)) & 0xFFFF_FFFF }
-                    try await withServer(environment: driver.environment) { server in
+                    try await withServer(way.options, environment: driver.environment) { server in
                         let answer = try await curl("--upload-file", "\(folder)/sent", "\(server.url)/checksum")
                         #expect(answer == "\(bytes.count) bytes, sum \(sum)\n")
                         _ = try await curl(
@@ -73,14 +73,14 @@ extension IntegrationTests {
             }
         }
 
-        @Test(arguments: Driver.allCases) func http2OverTLS(driver: Driver) throws {
+        @Test(arguments: Driver.allCases, Way.allCases) func http2OverTLS(driver: Driver, way: Way) throws {
             try onLoop {
                 try await TemporaryDirectory.with { folder in
                     let identity = try await makeIdentity(in: folder)
                     let bytes = pattern(3_000_001)
                     try await File.write(bytes, to: folder.appending("sent"))
                     let options = ["--cert", identity.certificate, "--key", identity.key]
-                    try await withServer(options, environment: driver.environment) { server in
+                    try await withServer(way.options + options, environment: driver.environment) { server in
                         let url = "https://\(server.address)"
                         for (option, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
                             let place = try await curl(option, "--write-out", "%{http_version}", "\(url)/where")
@@ -101,9 +101,9 @@ extension IntegrationTests {
             }
         }
 
-        @Test func badRequestsAreAnswered() throws {
+        @Test(arguments: Way.allCases) func badRequestsAreAnswered(way: Way) throws {
             try onLoop {
-                try await withServer { server in
+                try await withServer(way.options) { server in
                     let stream = try await TCPStream.connect(to: server.address)
                     try await stream.write("NONSENSE\r\n\r\n")
                     let answer = String(decoding: try await stream.readToEnd(limit: 1 << 16), as: UTF8.self)
@@ -115,9 +115,9 @@ extension IntegrationTests {
         }
 
         /// Clients that leave in the middle of an upload, of a download, or of nothing, leave no descriptor behind.
-        @Test(arguments: Driver.allCases) func clientsThatLeave(driver: Driver) throws {
+        @Test(arguments: Driver.allCases, Way.allCases) func clientsThatLeave(driver: Driver, way: Way) throws {
             try onLoop {
-                try await withServer(environment: driver.environment) { server in
+                try await withServer(way.options, environment: driver.environment) { server in
                     #expect(try await curl("\(server.url)/") == "Hello, world!\n")
                     let before = try await server.descriptors()
                     for round in 0..<60 {
@@ -137,9 +137,9 @@ extension IntegrationTests {
         }
 
         /// A request under way is answered, one who waits is let go, and nobody is let in any more.
-        @Test(arguments: Driver.allCases) func itEndsInOrder(driver: Driver) throws {
+        @Test(arguments: Driver.allCases, Way.allCases) func itEndsInOrder(driver: Driver, way: Way) throws {
             try onLoop {
-                try await withServer(environment: driver.environment) { server in
+                try await withServer(way.options, environment: driver.environment) { server in
                     let idle = try await TCPStream.connect(to: server.address)
                     try await idle.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
                     _ = try await idle.readExactly(12)
@@ -161,9 +161,9 @@ extension IntegrationTests {
             }
         }
 
-        @Test func severalLoops() throws {
+        @Test(arguments: Way.allCases) func severalLoops(way: Way) throws {
             try onLoop {
-                try await withServer(environment: ["RONDO_LOOPS": "2"]) { server in
+                try await withServer(way.options, environment: ["RONDO_LOOPS": "2"]) { server in
                     for _ in 0..<4 {
                         let place = try await curl("\(server.url)/where")
                         #expect(place.contains(#""isOnLoop":true"#), "\(place)")

@@ -16,6 +16,13 @@ enum Driver: CaseIterable {
     var environment: [String: String?] { self == .epoll ? ["RONDO_DRIVER": "epoll"] : [:] }
 }
 
+/// What speaks HTTP for an application.
+enum Way: CaseIterable {
+    case hummingbirdsChannels, rondoHTTP
+
+    var options: [String] { self == .rondoHTTP ? ["--protocol", "rondo"] : [] }
+}
+
 /// Runs a test on a loop of its own.
 func onLoop(_ body: @escaping @Sendable () async throws -> Void) throws {
     try EventLoop.run { try await withTimeout(.seconds(120)) { try await body() } }
