@@ -187,6 +187,28 @@ extension LoopSuites {
                 #expect(statistics.pendingOperations == 0)
             }
         }
+
+        /// Two tasks of an actor may both be on their way to the same wait. One of them is told that the stream is
+        /// busy, and the other still hears of its cancellation.
+        @Test(arguments: World.allCases) func twoReadersInAnActorBothEnd(world: World) throws {
+            try world.run {
+                let breaker = Breaker(loop: EventLoop.current!)
+                var pairs: [Pair] = []
+                for _ in 0..<20 { pairs.append(try await connectedPair()) }
+                let readers = pairs.flatMap { pair in
+                    (0..<2).map { _ in start { try await breaker.read(pair.client) } }
+                }
+                let crowd = (0..<1500).map { _ in start { for _ in 0..<20 { await EventLoop.yield() } } }
+                for task in crowd { try await task.value }
+                await settle()
+                for reader in readers { reader.cancel() }
+                var causes: [IOError.Cause] = []
+                for reader in readers { causes.append(try #require(await ioError(of: reader)?.cause)) }
+                #expect(causes.count { $0 == .busy } == 20)
+                #expect(causes.count { $0 == .cancelled } == 20)
+                for pair in pairs { await pair.close() }
+            }
+        }
     }
 }
 
@@ -197,6 +219,8 @@ private actor Breaker {
     nonisolated var unownedExecutor: UnownedSerialExecutor { loop.unownedExecutor }
 
     init(loop: EventLoop) { self.loop = loop }
+
+    func read(_ stream: TCPStream) async throws { _ = try await stream.read() }
 
     func readUntilBroken(_ stream: TCPStream) async throws {
         _ = try? await stream.read()

@@ -10,9 +10,12 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
 
     private var waiter: UnsafeContinuation<Bool, Never>?
     final let loop: EventLoop
-    /// Numbers the waits, so that a late cancellation can't hit the next one.
+    /// Numbers the waits, from the call on, so that a late cancellation can't hit the next one.
     private var waits: UInt32 = 0
+    /// The number of the task that waits, or waited last.
+    private var waiterNumber: UInt32 = 0
     final let descriptor: Descriptor
+    /// Whether the task whose wait has begun last was cancelled before it came to wait.
     private var isWaiterCancelled = false
     private var isOwnerWaiting = false
     private var isOwnerCancelled = false
@@ -34,15 +37,22 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
     @inline(__always)
     final func waitForNews() async -> Bool {
         waits &+= 1
-        isOwnerWaiting = owner != 0 && owner == rondo_current_task()
-        isWaiterCancelled = isOwnerWaiting && isOwnerCancelled
+        let number = waits
+        let isOwner = owner != 0 && owner == rondo_current_task()
+        isWaiterCancelled = false
         // SAFETY: begin and end nest around the one suspension; this function keeps the sink alive meanwhile.
-        let cancellation = unsafe isOwnerWaiting ? nil : noteCancellation()
+        let cancellation = unsafe isOwner ? nil : noteCancellation()
         let hasNews = await unsafe withUnsafeContinuation { continuation in
             // Somebody came first: the caller looks again, and sees that.
             if hasWaiter { return unsafe continuation.resume(returning: true) }
             unsafe waiter = continuation
-            if hasNewsAlready { wake() } else if isWaiterCancelled { waiterWasCancelled() }
+            waiterNumber = number
+            isOwnerWaiting = isOwner
+            if hasNewsAlready {
+                wake()
+            } else if isWaiterCancelled || isOwner && isOwnerCancelled {
+                waiterWasCancelled()
+            }
         }
         if let cancellation = unsafe cancellation { unsafe rondo_cancellation_end(cancellation) }
         return hasNews
@@ -91,9 +101,12 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
     }
 
     private func cancelWait(_ number: UInt64) {
-        if number != UInt64(waits) { return }  // a late message from another thread: that wait is over
-        isWaiterCancelled = true
-        if hasWaiter { waiterWasCancelled() }
+        // What is neither is a late message from another thread: that wait is over.
+        if hasWaiter {
+            if number == UInt64(waiterNumber) { waiterWasCancelled() }
+        } else if number == UInt64(waits) {
+            isWaiterCancelled = true
+        }
     }
 
     // A task's own stream
@@ -108,9 +121,6 @@ class WaitingSink: CompletionSink, @unchecked Sendable {
 
     final func ownerWasCancelled() {
         isOwnerCancelled = true
-        if isOwnerWaiting, hasWaiter {
-            isWaiterCancelled = true
-            waiterWasCancelled()
-        }
+        if isOwnerWaiting, hasWaiter { waiterWasCancelled() }
     }
 }
