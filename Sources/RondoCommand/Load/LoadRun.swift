@@ -10,7 +10,8 @@ final class LoadRun {
     let options: LoadOptions
     /// For `https://`.
     let tls: LoadTLS?
-    let start = ContinuousClock.now
+    /// When the first request was due: the host's name had been looked up by then.
+    private(set) var start = ContinuousClock.now
     /// When the load has ended.
     private(set) var end: ContinuousClock.Instant?
     var result = LoadResult()
@@ -32,6 +33,7 @@ final class LoadRun {
     /// - Returns: the exit status.
     func run() async -> Int32 {
         display.begin()
+        start = .now
         connections = (0..<options.connections).map { LoadConnection(self, addresses[$0 % addresses.count]) }
         let work = Task { await self.work() }
         let timer = Task {
