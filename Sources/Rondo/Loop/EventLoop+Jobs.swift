@@ -9,11 +9,31 @@ extension EventLoop {
         if isOnOwnThread { makeReady(job) } else { enqueueFromOutside(job) }
     }
 
-    /// From any thread, through a face of this loop's own.
+    /// From any thread, through the face for tasks of this loop.
     @inline(__always)
     func enqueuePinned(_ job: UnownedJob) {
-        if isInGroup { JobReference(job).isPinned = true }
+        if isInGroup { JobReference(job).owner = .loop }
         enqueue(job)
+    }
+
+    /// From any thread, through the face for actors.
+    @inline(__always)
+    func enqueueOfActor(_ job: UnownedJob) {
+        JobReference(job).owner = .actor
+        enqueue(job)
+    }
+
+    /// Runs a job of the ready queue: an actor's in its name, so that its functions call each other, and return to each
+    /// other, within the job; any other in the name of `executor`.
+    @inline(__always)
+    func run(_ job: UnownedJob, on executor: UnownedTaskExecutor) {
+        // SAFETY: the scheduler has given the job up.
+        if JobReference(job).owner == .actor {
+            unsafe job.runSynchronously(
+                isolatedTo: serialFace.asUnownedSerialExecutor(), taskExecutor: taskFace.asUnownedTaskExecutor())
+        } else {
+            unsafe job.runSynchronously(on: executor)
+        }
     }
 
     private func enqueueFromOutside(_ job: UnownedJob) {

@@ -227,7 +227,7 @@ public final class EventLoop: @unchecked Sendable {
         var left = configuration.batchJobs
         while left > 0, let job = scheduler.pop() {
             beginJob(job)
-            unsafe job.runSynchronously(on: executor)
+            unsafe run(job, on: executor)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
@@ -241,7 +241,7 @@ public final class EventLoop: @unchecked Sendable {
         var left = configuration.batchJobs
         while left > 0, let job = nextOfGroup(left) {
             beginJob(job)
-            unsafe job.runSynchronously(on: JobReference(job).isPinned ? ownExecutor : executor)
+            unsafe run(job, on: JobReference(job).isPinned ? ownExecutor : executor)
             if unsafe yielded != nil { resumeYielded() }
             left &-= 1
             if left & 31 == 0, driver.now &- turnStart > batchNanoseconds { break }
@@ -367,7 +367,7 @@ public final class EventLoop: @unchecked Sendable {
         while left > 0, let job = isAlone ? scheduler.pop() : nextOfGroup(left) {
             beginJob(job)
             eventRing?.starts(JobReference(job), readyJobs: scheduler.count)
-            unsafe job.runSynchronously(on: isAlone || JobReference(job).isPinned ? ownExecutor : executor)
+            unsafe run(job, on: isAlone || JobReference(job).isPinned ? ownExecutor : executor)
             if unsafe yielded != nil {
                 eventRing?.setCause(.readyByYield)
                 resumeYielded()

@@ -89,15 +89,29 @@ package struct JobReference {
         }
     }
 
-    /// Whether the job belongs to this loop, and to no other of its group. In a group each enqueue says so.
+    /// Whose a job is, which each enqueue says: the runtime's own value for a new job or one that it enqueues is
+    /// `anyLoop`.
+    enum Owner: UInt {
+        /// That of any loop of the group.
+        case anyLoop = 0
+        /// That of this loop, and of no other of its group.
+        case loop = 1
+        /// That of an actor of this loop.
+        case actor = 2
+    }
+
     @inline(__always)
-    var isPinned: Bool {
+    var owner: Owner {
         // SAFETY: the second of the executor's words, which is the loop's from `enqueue` until the job runs.
-        get { unsafe address.load(fromByteOffset: Self.privateWords + 8, as: UInt.self) != 0 }
+        get { Owner(rawValue: unsafe address.load(fromByteOffset: Self.privateWords + 8, as: UInt.self)) ?? .anyLoop }
         nonmutating set {
-            unsafe address.storeBytes(of: newValue ? 1 : 0, toByteOffset: Self.privateWords + 8, as: UInt.self)
+            unsafe address.storeBytes(of: newValue.rawValue, toByteOffset: Self.privateWords + 8, as: UInt.self)
         }
     }
+
+    /// Whether the job belongs to this loop, and to no other of its group.
+    @inline(__always)
+    var isPinned: Bool { owner != .anyLoop }
 
     /// Whether another loop may run it: a task that waits in its outermost function, or has not begun. Then it waits in
     /// no function of Rondo's, all of which count on their loop's thread.

@@ -75,7 +75,7 @@ final class LoopSerialExecutor: SerialExecutor, MainExecutor, @unchecked Sendabl
     func serve(_ loop: EventLoop) { unsafe owner = loop }
 
     @inline(__always)
-    func enqueue(_ job: consuming ExecutorJob) { loop.enqueuePinned(UnownedJob(job)) }
+    func enqueue(_ job: consuming ExecutorJob) { loop.enqueueOfActor(UnownedJob(job)) }
 
     func checkIsolated() {
         require(isRunningHere, "code that belongs to this event loop ran on another thread")
@@ -97,7 +97,7 @@ extension LoopGroup: TaskExecutor, SchedulingExecutor {
         let job = UnownedJob(job)
         // SAFETY: only asked whether there is one.
         if let loop = currentLoop, unsafe rondo_thread_place() == nil { return loop.enqueueInGroup(job, self) }
-        JobReference(job).isPinned = false
+        JobReference(job).owner = .anyLoop
         (placeOfNewTask ?? loopForOutsiders).enqueue(job)
     }
 

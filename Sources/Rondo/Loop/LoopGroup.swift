@@ -104,7 +104,7 @@ extension EventLoop {
     /// From the group's face, on this loop's thread: the runtime wants `job` to run.
     @inline(__always)
     func enqueueInGroup(_ job: UnownedJob, _ group: LoopGroup) {
-        JobReference(job).isPinned = false
+        JobReference(job).owner = .anyLoop
         if isWorthMoving(group), !startsOwnTask, JobReference(job).isMovable, offer(job, group) { return }
         makeReady(job)
     }
