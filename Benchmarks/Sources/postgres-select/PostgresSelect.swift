@@ -31,8 +31,10 @@ struct PostgresSelect: RondoProgram {
             for _ in 0..<tasks {
                 group.addTask {
                     var count = 0
+                    // As pgbench: the system's generator is a system call each time.
+                    var random = Lottery(state: .random(in: 1 ... .max))
                     while ContinuousClock.now < end {
-                        let account = Int.random(in: 1...(100_000 * scale))
+                        let account = Int.random(in: 1...(100_000 * scale), using: &random)
                         let rows = try await pool.query(
                             "SELECT abalance FROM pgbench_accounts WHERE aid = \(account)")
                         guard rows.count == 1, try rows[0][0, as: Int.self] == 0 else {
@@ -45,6 +47,18 @@ struct PostgresSelect: RondoProgram {
             }
             return try await group.reduce(0, +)
         }
+    }
+}
+
+/// Marsaglia's xorshift64 (“Xorshift RNGs”, 2003).
+private struct Lottery: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return state
     }
 }
 #else

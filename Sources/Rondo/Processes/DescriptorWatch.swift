@@ -53,11 +53,10 @@ public final class DescriptorWatch: Sendable {
     /// Waits until a write would not wait. As ``waitUntilReadable()``.
     public func waitUntilWritable() async throws(IOError) { try await wait { $0.writable } }
 
+    @inline(__always)
     private func wait(_ direction: @Sendable (WatchedDescriptor) -> Readiness) async throws(IOError) {
-        try await loop.onLoop { () async throws(IOError) in
-            if loop.spendOperation() { await loop.yieldInTurn() }
-            try await state.wait(for: direction(state))
-        }
+        if loop.isHome { return try await state.wait(for: direction(state)) }
+        try await loop.onLoop { () async throws(IOError) in try await state.wait(for: direction(state)) }
     }
 
     /// Ends the waits of others, which throw, and closes the duplicate. May be called again.
@@ -86,7 +85,9 @@ private final class WatchedDescriptor: @unchecked Sendable {
         writable = Readiness(descriptor, events: POLLOUT, loop: loop)
     }
 
+    @inline(__always)
     func wait(for direction: Readiness) async throws(IOError) {
+        if loop.spendOperation() { await loop.yieldInTurn() }
         if isClosed { throw error(.closed) }
         if direction.hasWaiter { throw error(.busy) }
         let answer = await direction.wait()

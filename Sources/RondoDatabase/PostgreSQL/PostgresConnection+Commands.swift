@@ -12,45 +12,70 @@ extension PostgresConnection {
         var tag = ""
         /// The first one.
         var failure: SQLRefusal?
+        /// Whether the connection was outside of a transaction when it had come.
+        var leavesItIdle = false
+
+        /// Takes in one of the command's results.
+        ///
+        /// - Returns: false if the server begins a copy.
+        mutating func take(_ result: borrowing PostgresResult, _ statement: PreparedStatement?) -> Bool {
+            switch result.status {
+            case .rows, .singleRow:
+                let columns = statement?.columns ?? result.columns
+                statement?.columns = columns
+                rows = []
+                result.append(to: &rows, columns)
+                (tag, rowsAffected) = (result.tag, result.rowsAffected)
+            case .done: (rows, tag, rowsAffected) = ([], result.tag, result.rowsAffected)
+            case .copyIn, .copyOut: return false
+            default: if failure == nil { failure = result.refusal }
+            }
+            return true
+        }
     }
 
     /// Waits for the turn.
     func begin(_ query: SQLQuery, _ turn: AsyncSemaphore) async throws(SQLError) {
         if !turn.tryAcquire() { try await turn.acquire(for: query) }
         do throws(SQLError) {
-            _ = try opened()
-            if Task.isCancelled { throw SQLError("run", query.text, .cancelled) }
+            try mayBegin(query)
         } catch {
             turn.release()
             throw error
         }
     }
 
-    /// Runs a statement to its end.
-    func run(_ query: SQLQuery, turn: AsyncSemaphore) async throws(SQLError) -> Answer {
-        try await begin(query, turn)
-        do throws(SQLError) {
-            let answer = try await attempts(query)
-            await end(turn)
-            return answer
-        } catch {
-            await end(turn)
-            throw error
-        }
+    private func mayBegin(_ query: SQLQuery) throws(SQLError) {
+        _ = try opened()
+        if Task.isCancelled { throw SQLError("run", query.text, .cancelled) }
     }
 
-    /// A prepared statement may have become stale: its table was changed, or somebody has removed it. Outside of a
-    /// transaction nothing has happened then, and it is prepared anew.
-    private func attempts(_ query: SQLQuery) async throws(SQLError) -> Answer {
-        var answer = try await attempt(query)
-        if let failure = answer.failure, forgets(query, failure) { answer = try await attempt(query) }
-        return try succeeded(answer, query)
+    /// Runs a statement to its end. What usually needs no wait is no async call here: a thousand tasks that do this have
+    /// a thousand stacks, and each frame on them is memory that is touched once in a round.
+    func run(_ query: SQLQuery, turn: AsyncSemaphore) async throws(SQLError) -> Answer {
+        if !turn.tryAcquire() { try await turn.acquire(for: query) }
+        let outcome: Result<Answer, SQLError>
+        do throws(SQLError) {
+            try mayBegin(query)
+            let statement = try sendPrepared(query)
+            var answer = try await statement == nil ? attempt(query) : answer(query, statement)
+            // A prepared statement may have become stale: its table was changed, or somebody has removed it. Outside of
+            // a transaction nothing has happened then, and it is prepared anew.
+            if let failure = answer.failure, forgets(query, failure) { answer = try await attempt(query) }
+            outcome = .success(try succeeded(answer, query))
+        } catch {
+            outcome = .failure(error)
+        }
+        if command.stopping != nil { await finish() } else { settle() }
+        turn.release()
+        var answer = try outcome.get()
+        answer.leavesItIdle = handle?.isOutsideTransaction ?? false
+        return answer
     }
 
     private func attempt(_ query: SQLQuery) async throws(SQLError) -> Answer {
         let statement = try await send(query)
-        try await flush()
-        return try await collect(query, statement)
+        return try await answer(query, statement)
     }
 
     /// Forgets a statement that the server does not run any more.
@@ -63,27 +88,28 @@ extension PostgresConnection {
         return handle?.isOutsideTransaction == true && !command.isDeaf
     }
 
-    /// All results of the command that runs.
-    private func collect(_ query: SQLQuery, _ statement: PreparedStatement?) async throws(SQLError) -> Answer {
+    /// Writes what was sent, and collects all results of the command that runs.
+    private func answer(_ query: SQLQuery, _ statement: PreparedStatement?) async throws(SQLError) -> Answer {
+        let handle = try opened()
+        if handle.flush() == 1 { try await flush() }
         var answer = Answer()
-        while let result = try await nextResult() {
-            switch result.status {
-            case .rows, .singleRow:
-                let columns = statement?.columns ?? result.columns
-                statement?.columns = columns
-                answer.rows = []
-                result.append(to: &answer.rows, columns)
-                (answer.tag, answer.rowsAffected) = (result.tag, result.rowsAffected)
-            case .done: (answer.rows, answer.tag, answer.rowsAffected) = ([], result.tag, result.rowsAffected)
-            case .copyIn, .copyOut:
-                if handle?.isInPipeline ?? true { throw lose("a COPY can't be part of a pipeline") }
-                askToStop()
-                try await drain()
-                throw SQLError("run", query.text, .invalid("use copyIn or copyOut for a COPY from or to the client"))
-            default: if answer.failure == nil { answer.failure = result.refusal }
+        var isLost = false
+        while true {
+            // If the connection is lost, what has come before is still an answer; then libpq says what has happened.
+            while isLost || !handle.isBusy {
+                guard let result = handle.nextResult() else { return answer }
+                if !answer.take(result, statement) { try await refuseCopy(query) }
             }
+            try await waitUntilReadable()
+            isLost = !consumeInput(handle)
         }
-        return answer
+    }
+
+    private func refuseCopy(_ query: SQLQuery) async throws(SQLError) {
+        if handle?.isInPipeline ?? true { throw lose("a COPY can't be part of a pipeline") }
+        askToStop()
+        try await drain()
+        throw SQLError("run", query.text, .invalid("use copyIn or copyOut for a COPY from or to the client"))
     }
 
     /// The answer, if it is no refusal.
@@ -110,8 +136,16 @@ extension PostgresConnection {
             if try !opened().sendOnce(query.text, parameters) { throw refusedToSend() }
             return nil
         }
-        let statement: PreparedStatement
-        if let known = prepared.find(query.text) { statement = known } else { statement = try await prepare(query) }
+        if let statement = try sendPrepared(query) { return statement }
+        _ = try await prepare(query)
+        return try sendPrepared(query)
+    }
+
+    /// As `send`, of a statement that is prepared.
+    ///
+    /// - Returns: nil if it is not: then nothing was sent.
+    private func sendPrepared(_ query: SQLQuery) throws(SQLError) -> PreparedStatement? {
+        guard let statement = prepared.find(query.text) else { return nil }
         try parameters.set(query)
         if try !opened().send(statement, parameters) { throw refusedToSend() }
         return statement
@@ -125,8 +159,7 @@ extension PostgresConnection {
         }
         let statement = prepared.make()
         if try !opened().sendPrepare(statement, query.text) { throw refusedToSend() }
-        try await flush()
-        _ = try succeeded(try await collect(query, nil), query)
+        _ = try succeeded(try await answer(query, nil), query)
         prepared.add(statement, query.text)
         return statement
     }
@@ -152,8 +185,7 @@ extension PostgresConnection {
     func script(_ query: SQLQuery) async throws(SQLError) -> Answer {
         if query.text.utf8.contains(0) { throw SQLError("run", query.text, .invalid("the statement has a NUL in it")) }
         if try !opened().sendScript(query.text) { throw refusedToSend() }
-        try await flush()
-        return try succeeded(try await collect(query, nil), query)
+        return try succeeded(try await answer(query, nil), query)
     }
 
     // MARK: Pipeline
@@ -184,11 +216,10 @@ extension PostgresConnection {
             if !isTaken { throw refusedToSend() }
         }
         guard handle.sendSync() else { throw refusedToSend() }
-        try await flush()
         var answers: [[SQLRow]] = []
         var failure: SQLError?
         for query in queries {
-            let answer = try await collect(query, nil)
+            let answer = try await answer(query, nil)
             answers.append(answer.rows)
             if failure == nil, let refusal = answer.failure {
                 _ = forgets(query, refusal)

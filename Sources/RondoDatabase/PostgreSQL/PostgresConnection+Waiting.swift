@@ -63,7 +63,7 @@ extension PostgresConnection {
 
     // MARK: Waits
 
-    private func waitUntilReadable() async throws(SQLError) {
+    func waitUntilReadable() async throws(SQLError) {
         // What has left the socket and was not asked for yet: no poll would tell of it.
         if handle?.hasDecryptedInput == true { return }
         guard let watch else { throw loss ?? SQLError("use", subject, .closed) }
@@ -174,6 +174,11 @@ extension PostgresConnection {
             }.value
             if !isPassedOn { _ = lose("a request to end a command could not be sent") }
         }
+        settle()
+    }
+
+    /// What `finish` does when it need not wait.
+    func settle() {
         if handle?.isLost == true { _ = lose(handle?.errorMessage ?? "") }
         command = PostgresCommand()
     }

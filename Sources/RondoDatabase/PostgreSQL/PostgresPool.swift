@@ -106,11 +106,12 @@ public actor PostgresPool: SQLDatabase {
     // MARK: Statements
 
     public func query(_ query: SQLQuery) async throws(SQLError) -> [SQLRow] {
-        let connection = try await borrow()
+        let connection: PostgresConnection
+        if let lent = lendNow() { connection = lent } else { connection = try await borrow() }
         do throws(SQLError) {
-            let rows = try await connection.query(query)
-            await giveBack(connection)
-            return rows
+            let answer = try await connection.run(query, turn: connection.turn)
+            if answer.leavesItIdle { takeBack(connection) } else { await giveBack(connection) }
+            return answer.rows
         } catch {
             await giveBack(connection)
             throw error
@@ -189,24 +190,30 @@ public actor PostgresPool: SQLDatabase {
     // MARK: Lending
 
     private func borrow() async throws(SQLError) -> PostgresConnection {
-        if !permits.tryAcquire() { return try await borrowLater() }
-        // What is usual: a connection that has just been used.
-        if let last = idle.last, !isClosed, last.since.duration(to: .now) < configuration.trustedIdleTime {
-            lent += 1
-            return idle.removeLast().connection
-        }
-        return try await borrowOther(asked: .now)
-    }
-
-    /// Waits for a permit.
-    private func borrowLater() async throws(SQLError) -> PostgresConnection {
         let asked = ContinuousClock.now
         do throws(CancellationError) {
             try await permits.acquire()
         } catch {
             throw SQLError("wait for", "a connection of the pool", .cancelled)
         }
-        return try await borrowOther(asked: asked)
+        return if let connection = lendTrusted() { connection } else { try await borrowOther(asked: asked) }
+    }
+
+    /// Lends without a wait, if there is a permit and a connection that has just been used.
+    private func lendNow() -> PostgresConnection? {
+        guard !idle.isEmpty, permits.tryAcquire() else { return nil }
+        if let connection = lendTrusted() { return connection }
+        permits.release()
+        return nil
+    }
+
+    /// With a permit: the connection that came back last, if that is not long ago.
+    private func lendTrusted() -> PostgresConnection? {
+        guard let last = idle.last, !isClosed, last.since.duration(to: .now) < configuration.trustedIdleTime else {
+            return nil
+        }
+        lent += 1
+        return idle.removeLast().connection
     }
 
     /// With a permit: an idle connection that is good, or a new one.
@@ -267,14 +274,17 @@ public actor PostgresPool: SQLDatabase {
     }
 
     fileprivate func giveBack(_ connection: PostgresConnection) async {
-        let isGood = await connection.isIdleAndGood()
+        if await connection.isIdleAndGood() { return takeBack(connection) }
         lent -= 1
-        if isGood {
-            idle.append(IdleConnection(connection: connection, since: .now))
-        } else {
-            dropped += 1
-            await connection.close()
-        }
+        dropped += 1
+        await connection.close()
+        permits.release()
+    }
+
+    /// Takes back a connection that somebody else may use.
+    private func takeBack(_ connection: PostgresConnection) {
+        lent -= 1
+        idle.append(IdleConnection(connection: connection, since: .now))
         permits.release()
     }
 

@@ -31,6 +31,8 @@ struct PostgresResult: ~Copyable {
 
     /// How many rows were inserted, changed, deleted or copied; 0 if it is about something else.
     var rowsAffected: Int {
+        // `SELECT 1`, the most frequent one, counts what was read.
+        if unsafe PQcmdStatus(result).pointee == CChar(UInt8(ascii: "S")) { return 0 }
         let tag = tag
         guard ["INSERT", "UPDATE", "DELETE", "MERGE", "COPY"].contains(where: tag.hasPrefix) else { return 0 }
         return tag.split(separator: " ").last.flatMap { Int($0) } ?? 0
