@@ -5,32 +5,32 @@ import Testing
 @testable import RondoDatabase
 
 extension DatabaseSuites.Postgres {
-    @Suite struct PoolTests {
-        /// Runs `body` with a pool of the shared server.
-        private func pooled(
-            _ kind: LoopKind, size: Int = 3, _ adjust: (inout PostgresPool.Configuration) -> Void = { _ in },
-            _ body: @escaping @Sendable (PostgresPool, PostgresCluster) async throws -> Void
-        ) throws {
-            let cluster = try PostgresCluster.shared.get()
-            var configuration = PostgresPool.Configuration()
-            configuration.size = size
-            adjust(&configuration)
-            let settings = configuration
-            try kind.run {
-                let pool = PostgresPool(cluster.remote(), settings)
-                do {
-                    try await body(pool, cluster)
-                } catch {
-                    await pool.close()
-                    throw error
-                }
+    /// Runs `body` with a pool of the shared server.
+    static func pooled(
+        _ kind: LoopKind, size: Int = 3, _ adjust: (inout PostgresPool.Configuration) -> Void = { _ in },
+        _ body: @escaping @Sendable (PostgresPool, PostgresCluster) async throws -> Void
+    ) throws {
+        let cluster = try PostgresCluster.shared.get()
+        var configuration = PostgresPool.Configuration()
+        configuration.size = size
+        adjust(&configuration)
+        let settings = configuration
+        try kind.run {
+            let pool = PostgresPool(cluster.remote(), settings)
+            do {
+                try await body(pool, cluster)
+            } catch {
                 await pool.close()
-                #expect(await pool.statistics.open == 0)
+                throw error
             }
+            await pool.close()
+            #expect(await pool.statistics.open == 0)
         }
+    }
 
+    @Suite struct PoolTests {
         @Test(arguments: LoopKind.allCases) func manyTasksShareFewConnections(_ kind: LoopKind) throws {
-            try pooled(kind) { pool, _ in
+            try DatabaseSuites.Postgres.pooled(kind) { pool, _ in
                 let counts = Shared((inside: 0, most: 0))
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     for number in 0..<300 {
@@ -52,8 +52,8 @@ extension DatabaseSuites.Postgres {
             }
         }
 
-        @Test(arguments: LoopKind.allCases) func firstComeFirstServed(_ kind: LoopKind) throws {
-            try pooled(kind, size: 1) { pool, _ in
+        @Test(arguments: LoopKind.allCases, [1, 4]) func firstComeFirstServed(_ kind: LoopKind, depth: Int) throws {
+            try DatabaseSuites.Postgres.pooled(kind, size: 1, { $0.pipelineDepth = depth }) { pool, _ in
                 let order = Shared<[Int]>([])
                 let mayEnd = AsyncEvent()
                 let isInside = AsyncEvent()
@@ -84,7 +84,7 @@ extension DatabaseSuites.Postgres {
         }
 
         @Test(arguments: LoopKind.allCases) func brokenConnectionsAreReplaced(_ kind: LoopKind) throws {
-            try pooled(kind, size: 2, { $0.trustedIdleTime = .zero }) { pool, cluster in
+            try DatabaseSuites.Postgres.pooled(kind, size: 2, { $0.trustedIdleTime = .zero }) { pool, cluster in
                 let killAll =
                     "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'rondo'"
                 for round in 1...3 {
@@ -109,7 +109,7 @@ extension DatabaseSuites.Postgres {
         }
 
         @Test(arguments: LoopKind.allCases) func whatIsLeftOpenDoesNotReachOthers(_ kind: LoopKind) throws {
-            try pooled(kind, size: 1) { pool, _ in
+            try DatabaseSuites.Postgres.pooled(kind, size: 1) { pool, _ in
                 try await pool.withConnection { try await $0.execute("BEGIN; CREATE TEMP TABLE secret (a INT)") }
                 #expect(await pool.statistics.dropped == 1)
                 #expect(try await failure { try await pool.execute("SELECT * FROM secret") }.refusal?.code == "42P01")
@@ -123,7 +123,7 @@ extension DatabaseSuites.Postgres {
         }
 
         @Test(arguments: LoopKind.allCases) func anIdleConnectionIsAskedAfterLong(_ kind: LoopKind) throws {
-            try pooled(
+            try DatabaseSuites.Postgres.pooled(
                 kind, size: 1,
                 {
                     ($0.trustedIdleTime, $0.unaskedIdleTime) = (.zero, .zero)
@@ -142,10 +142,12 @@ extension DatabaseSuites.Postgres {
             }
         }
 
-        @Test(arguments: LoopKind.allCases) func anAbsentServerIsWaitedForWithPatience(_ kind: LoopKind) throws {
+        @Test(arguments: LoopKind.allCases, [1, 4])
+        func anAbsentServerIsWaitedForWithPatience(_ kind: LoopKind, depth: Int) throws {
             try kind.run {
                 var configuration = PostgresPool.Configuration()
                 configuration.size = 2
+                configuration.pipelineDepth = depth
                 configuration.patience = .milliseconds(300)
                 let pool = PostgresPool(PostgresConfiguration("host=127.0.0.1 port=1 dbname=none"), configuration)
                 let tasks = (0..<10).map { _ in start { try await pool.query("SELECT 1") } }
@@ -163,12 +165,14 @@ extension DatabaseSuites.Postgres {
 
         /// The server is killed and started again while many tasks write. Each of them goes on, and what a task was
         /// told to be written is there.
-        @Test(arguments: LoopKind.allCases)
-        func tasksSurviveACrashOfTheServer(_ kind: LoopKind) throws {
+        @Test(arguments: LoopKind.allCases, [1, 8])
+        func tasksSurviveACrashOfTheServer(_ kind: LoopKind, depth: Int) throws {
             let cluster = try PostgresCluster()
             _ = try cluster.psql("CREATE TABLE entry (task INT, number INT, PRIMARY KEY (task, number))")
             try kind.run {
-                let pool = PostgresPool(cluster.remote(), size: 8)
+                var configuration = PostgresPool.Configuration()
+                configuration.pipelineDepth = depth
+                let pool = PostgresPool(cluster.remote(), configuration)
                 let (tasks, rounds) = (100, 60)
                 let counts = Shared((disconnections: 0, attempts: 0))
                 let done = Shared<[[Int]]>(Array(repeating: [], count: tasks))
@@ -196,7 +200,7 @@ extension DatabaseSuites.Postgres {
                     try await group.waitForAll()
                 }
                 // Most tasks never hear of it; those whose statement was running do.
-                #expect((1...200).contains(counts.value.disconnections), "\(counts.value.disconnections)")
+                #expect((1...200 * depth).contains(counts.value.disconnections), "\(counts.value.disconnections)")
                 let rows = try await pool.query("SELECT task, number FROM entry ORDER BY 1, 2")
                 var there = Array(repeating: Set<Int>(), count: tasks)
                 for row in rows { there[try row[0]].insert(try row[1]) }

@@ -1,6 +1,6 @@
 // Tasks that share a pool of connections and look up one account each, as `pgbench -S -M prepared` does:
 //
-//     postgres-select "host=/tmp port=5432 user=postgres" TASKS CONNECTIONS SECONDS SCALE
+//     postgres-select "host=/tmp port=5432 user=postgres" TASKS CONNECTIONS SECONDS SCALE [PIPELINE-DEPTH]
 //
 // It prints how many look-ups a second they made. Benchmarks/postgres runs it beside pgbench.
 
@@ -12,10 +12,14 @@ import RondoDatabase
 struct PostgresSelect: RondoProgram {
     func run() async throws {
         let arguments = CommandLine.arguments
-        guard arguments.count == 6, let tasks = Int(arguments[2]), let connections = Int(arguments[3]),
-            let seconds = Double(arguments[4]), let scale = Int(arguments[5])
-        else { fatalError("usage: postgres-select CONNECTION-STRING TASKS CONNECTIONS SECONDS SCALE") }
-        let pool = PostgresPool(PostgresConfiguration(arguments[1]), size: connections)
+        guard arguments.count == 6 || arguments.count == 7, let tasks = Int(arguments[2]), let connections = Int(arguments[3]),
+            let seconds = Double(arguments[4]), let scale = Int(arguments[5]),
+            let depth = Int(arguments.count == 7 ? arguments[6] : "1")
+        else { fatalError("usage: postgres-select CONNECTION-STRING TASKS CONNECTIONS SECONDS SCALE [PIPELINE-DEPTH]") }
+        var configuration = PostgresPool.Configuration()
+        configuration.size = connections
+        configuration.pipelineDepth = depth
+        let pool = PostgresPool(PostgresConfiguration(arguments[1]), configuration)
         // All connections, and the statement prepared on each of them, before the time begins.
         _ = try await lookUps(tasks: connections * 8, in: pool, scale: scale, for: .milliseconds(200))
         let begin = ContinuousClock.now

@@ -11,7 +11,19 @@ extension PostgresConnection {
         /// What the last statement has done: `COMMIT`.
         var tag = ""
         /// The first one.
-        var failure: SQLRefusal?
+        var failure: SQLRefusal? {
+            get { refusal?.content }
+            set { refusal = newValue.map { Refusal($0) } }
+        }
+        // One word: a refusal is twenty, and answers are handed from function to function.
+        private var refusal: Refusal?
+
+        private final class Refusal: Sendable {
+            let content: SQLRefusal
+
+            init(_ content: SQLRefusal) { self.content = content }
+        }
+
         /// Whether the connection was outside of a transaction when it had come.
         var leavesItIdle = false
 
@@ -61,7 +73,7 @@ extension PostgresConnection {
             var answer = try await statement == nil ? attempt(query) : answer(query, statement)
             // A prepared statement may have become stale: its table was changed, or somebody has removed it. Outside of
             // a transaction nothing has happened then, and it is prepared anew.
-            if let failure = answer.failure, forgets(query, failure) { answer = try await attempt(query) }
+            if let failure = answer.failure, mayTryAgain(query, failure) { answer = try await attempt(query) }
             outcome = .success(try succeeded(answer, query))
         } catch {
             outcome = .failure(error)
@@ -81,15 +93,22 @@ extension PostgresConnection {
     /// Forgets a statement that the server does not run any more.
     ///
     /// - Returns: whether it may be tried again.
-    func forgets(_ query: SQLQuery, _ failure: SQLRefusal) -> Bool {
-        let isStale = failure.code == "26000" || failure.code == "0A000" && prepared.find(query.text) != nil
-        guard isStale else { return false }
-        prepared.forget(query.text)
+    func mayTryAgain(_ query: SQLQuery, _ failure: SQLRefusal) -> Bool {
+        guard forgets(prepared.find(query.text), query, failure) else { return false }
         return handle?.isOutsideTransaction == true && !command.isDeaf
     }
 
+    /// - Returns: whether a statement that was sent as `statement` has failed because the server does not run that any
+    ///   more.
+    func forgets(_ statement: PreparedStatement?, _ query: SQLQuery, _ failure: SQLRefusal) -> Bool {
+        guard failure.code == "26000" || failure.code == "0A000" && statement != nil else { return false }
+        // It may have been prepared anew meanwhile.
+        if prepared.find(query.text) === statement { prepared.forget(query.text) }
+        return true
+    }
+
     /// Writes what was sent, and collects all results of the command that runs.
-    private func answer(_ query: SQLQuery, _ statement: PreparedStatement?) async throws(SQLError) -> Answer {
+    func answer(_ query: SQLQuery, _ statement: PreparedStatement?) async throws(SQLError) -> Answer {
         let handle = try opened()
         if handle.flush() == 1 { try await flush() }
         var answer = Answer()
@@ -133,7 +152,7 @@ extension PostgresConnection {
     func send(_ query: SQLQuery) async throws(SQLError) -> PreparedStatement? {
         if prepared.capacity == 0 {
             try parameters.set(query)
-            if try !opened().sendOnce(query.text, parameters) { throw refusedToSend() }
+            if try !opened().sendOnce(query.text, &parameters) { throw refusedToSend() }
             return nil
         }
         if let statement = try sendPrepared(query) { return statement }
@@ -147,16 +166,13 @@ extension PostgresConnection {
     private func sendPrepared(_ query: SQLQuery) throws(SQLError) -> PreparedStatement? {
         guard let statement = prepared.find(query.text) else { return nil }
         try parameters.set(query)
-        if try !opened().send(statement, parameters) { throw refusedToSend() }
+        if try !opened().send(statement, &parameters) { throw refusedToSend() }
         return statement
     }
 
     private func prepare(_ query: SQLQuery) async throws(SQLError) -> PreparedStatement {
-        if query.text.utf8.contains(0) { throw SQLError("run", query.text, .invalid("the statement has a NUL in it")) }
-        if let oldest = prepared.makeRoom() {
-            let name = String(decoding: oldest.name.dropLast().map { UInt8($0) }, as: UTF8.self)
-            _ = try await script(SQLQuery(unsafeText: "DEALLOCATE \(name)"))
-        }
+        try query.checkText()
+        if let oldest = prepared.makeRoom() { _ = try await script(oldest.deallocation) }
         let statement = prepared.make()
         if try !opened().sendPrepare(statement, query.text) { throw refusedToSend() }
         _ = try succeeded(try await answer(query, nil), query)
@@ -183,7 +199,7 @@ extension PostgresConnection {
 
     /// Runs one statement or several, without values, while the caller has the turn.
     func script(_ query: SQLQuery) async throws(SQLError) -> Answer {
-        if query.text.utf8.contains(0) { throw SQLError("run", query.text, .invalid("the statement has a NUL in it")) }
+        try query.checkText()
         if try !opened().sendScript(query.text) { throw refusedToSend() }
         return try succeeded(try await answer(query, nil), query)
     }
@@ -212,7 +228,9 @@ extension PostgresConnection {
             try parameters.set(query)
             let statement = prepared.find(query.text)
             let isTaken =
-                if let statement { handle.send(statement, parameters) } else { handle.sendOnce(query.text, parameters) }
+                if let statement { handle.send(statement, &parameters) } else {
+                    handle.sendOnce(query.text, &parameters)
+                }
             if !isTaken { throw refusedToSend() }
         }
         guard handle.sendSync() else { throw refusedToSend() }
@@ -222,7 +240,7 @@ extension PostgresConnection {
             let answer = try await answer(query, nil)
             answers.append(answer.rows)
             if failure == nil, let refusal = answer.failure {
-                _ = forgets(query, refusal)
+                _ = forgets(prepared.find(query.text), query, refusal)
                 failure = error(refusal, query)
             }
         }

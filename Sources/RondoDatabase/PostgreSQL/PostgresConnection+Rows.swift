@@ -99,7 +99,7 @@ extension PostgresConnection {
             let isFirst = source.columns == nil && rows.isEmpty
             try await drain()
             if handle?.isLost ?? true { throw lose(refusal.message) }
-            guard forgets(source.query, refusal), isFirst else { throw error(refusal, source.query) }
+            guard mayTryAgain(source.query, refusal), isFirst else { throw error(refusal, source.query) }
             try await sendForRows(source)
         default:
             askToStop()

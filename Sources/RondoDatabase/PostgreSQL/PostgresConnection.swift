@@ -41,6 +41,8 @@ public actor PostgresConnection: SQLDatabase {
     var parameters = PostgresParameters()
     /// What is to be known of the command that runs.
     var command = PostgresCommand()
+    /// What is to be known of the one that runs for the pool's queue.
+    var served = ServedStatement()
     /// Those that have come for whoever listens.
     var notifications: [PostgresNotification] = []
     /// Who listens: the number of a `listen`.

@@ -14,14 +14,14 @@ extension PostgresHandle {
         unsafe PQsendPrepare(connection, statement.name, text, 0, nil) != 0
     }
 
-    func send(_ statement: PreparedStatement, _ parameters: PostgresParameters) -> Bool {
+    func send(_ statement: PreparedStatement, _ parameters: inout PostgresParameters) -> Bool {
         unsafe parameters.withPointers { count, values, lengths, formats in
             unsafe PQsendQueryPrepared(connection, statement.name, count, values, lengths, formats, 0)
         } != 0
     }
 
     /// A statement that is prepared for this once.
-    func sendOnce(_ text: String, _ parameters: PostgresParameters) -> Bool {
+    func sendOnce(_ text: String, _ parameters: inout PostgresParameters) -> Bool {
         unsafe parameters.withPointers { count, values, lengths, formats in
             unsafe PQsendQueryParams(connection, text, count, nil, values, lengths, formats, 0)
         } != 0

@@ -5,6 +5,7 @@ extension SQLValue {
 
 /// The values of a statement as libpq takes them: texts that end with a zero, and blobs. A connection keeps one, so
 /// that binding allocates nothing once the memory is there.
+@safe
 struct PostgresParameters {
     private var bytes: [UInt8] = []
     /// Where each value begins; -1 for NULL.
@@ -13,6 +14,8 @@ struct PostgresParameters {
     private var lengths: [Int32] = []
     /// 0: text, which the server reads as whatever type the statement wants. 1: the bytes of a blob.
     private var formats: [Int32] = []
+    // SAFETY: filled with pointers into `bytes` for a call, while nothing changes those.
+    private var pointers: [UnsafePointer<CChar>?] = unsafe []
 
     /// - Throws: `SQLError`, if there are too many, or a text has a zero in it: PostgreSQL has no such texts, and libpq
     ///   would cut it there.
@@ -51,33 +54,29 @@ struct PostgresParameters {
 
     private mutating func append(_ value: Int64) {
         if value < 0 { bytes.append(UInt8(ascii: "-")) }
-        let start = bytes.count
-        var rest = value.magnitude
-        repeat {
-            bytes.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10))
-            rest /= 10
-        } while rest > 0
-        bytes[start...].reverse()
+        var scale: UInt64 = 1
+        while value.magnitude / scale >= 10 { scale *= 10 }
+        while scale > 0 {
+            bytes.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: value.magnitude / scale % 10))
+            scale /= 10
+        }
     }
 
     /// Calls `body` with what libpq's sending functions take.
-    func withPointers(
+    mutating func withPointers(
         _ body: (
             Int32, UnsafePointer<UnsafePointer<CChar>?>?, UnsafePointer<Int32>?, UnsafePointer<Int32>?
         ) -> Int32
     ) -> Int32 {
-        // SAFETY: the pointers are used within the call, while nothing changes the arrays.
-        unsafe withUnsafeTemporaryAllocation(of: UnsafePointer<CChar>?.self, capacity: max(1, places.count)) { values in
-            unsafe bytes.withUnsafeBytes { bytes in
-                let start = unsafe bytes.baseAddress?.assumingMemoryBound(to: CChar.self)
-                for (index, place) in places.enumerated() {
-                    unsafe values.initializeElement(at: index, to: place < 0 ? nil : start! + place)
-                }
-                return unsafe lengths.withUnsafeBufferPointer { lengths in
+        unsafe bytes.withUnsafeBytes { bytes in
+            let start = unsafe bytes.baseAddress?.assumingMemoryBound(to: CChar.self)
+            unsafe pointers.removeAll(keepingCapacity: true)
+            for place in places { unsafe pointers.append(place < 0 ? nil : start! + place) }
+            return unsafe pointers.withUnsafeBufferPointer { pointers in
+                unsafe lengths.withUnsafeBufferPointer { lengths in
                     unsafe formats.withUnsafeBufferPointer { formats in
                         unsafe body(
-                            Int32(places.count), UnsafePointer(values.baseAddress), lengths.baseAddress,
-                            formats.baseAddress)
+                            Int32(places.count), pointers.baseAddress, lengths.baseAddress, formats.baseAddress)
                     }
                 }
             }

@@ -57,12 +57,10 @@ struct PostgresResult: ~Copyable {
     }
 
     private func values(_ row: Int32, _ types: [PostgresType]) -> [SQLValue] {
-        unsafe [SQLValue](unsafeUninitializedCapacity: types.count) { values, count in
-            for (index, type) in types.enumerated() {
-                unsafe (values.baseAddress! + index).initialize(to: value(row, Int32(index), type))
-            }
-            count = types.count
-        }
+        var values: [SQLValue] = []
+        values.reserveCapacity(types.count)
+        for (index, type) in types.enumerated() { values.append(value(row, Int32(index), type)) }
+        return values
     }
 
     private func value(_ row: Int32, _ column: Int32, _ type: PostgresType) -> SQLValue {

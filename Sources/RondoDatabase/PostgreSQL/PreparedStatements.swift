@@ -8,6 +8,18 @@ final class PreparedStatement {
     fileprivate var lastUse = 0
 
     init(number: Int) { name = Array("rondo_\(number)".utf8CString) }
+
+    /// What makes the server forget it.
+    var deallocation: SQLQuery {
+        SQLQuery(unsafeText: "DEALLOCATE " + String(decoding: name.dropLast().map { UInt8($0) }, as: UTF8.self))
+    }
+}
+
+extension SQLQuery {
+    /// - Throws: `SQLError`, if the text has a zero in it, at which libpq would cut it.
+    func checkText() throws(SQLError) {
+        if text.utf8.contains(0) { throw SQLError("run", text, .invalid("the statement has a NUL in it")) }
+    }
 }
 
 /// What a connection has prepared, by the statements' texts.
