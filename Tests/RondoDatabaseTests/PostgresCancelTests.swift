@@ -43,6 +43,20 @@ extension DatabaseSuites.Postgres {
             }
         }
 
+        /// A server that has not begun with the statement forgets the request to end it.
+        @Test(arguments: LoopKind.allCases) func cancellationMayComeBeforeTheStatementBegins(_ kind: LoopKind) throws {
+            try observed(kind) { connection, _ in
+                let process = try #require(await connection.processID)
+                for round in 0..<100 {
+                    let task = start { try await connection.query("SELECT pg_sleep(86400)") }
+                    for _ in 0..<(round % 8) { await EventLoop.yield() }
+                    task.cancel()
+                    #expect(try await failure { _ = try await task.value }.isCancellation)
+                }
+                #expect(await connection.processID == process)
+            }
+        }
+
         /// A request to end one statement must never meet the next one.
         @Test(arguments: LoopKind.allCases) func lateRequestsHitNobodyElse(_ kind: LoopKind) throws {
             try observed(kind) { connection, _ in

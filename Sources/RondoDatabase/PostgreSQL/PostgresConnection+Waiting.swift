@@ -14,8 +14,15 @@ struct PostgresCommand {
     var isDeaf = false
     /// When the connection is given up, because the server has not answered to the request to end.
     var deadline: ContinuousClock.Instant?
-    /// Set when the request to end has been passed on, if there was one.
-    var stopping: AsyncEvent?
+    /// The request to end it, if there was one.
+    var stopping: StopRequest?
+
+    struct StopRequest {
+        /// Whether it need not be made again.
+        let isOver = AsyncEvent()
+        /// Whether it has been passed on, and is not made again.
+        let isPassedOn = AsyncEvent()
+    }
 }
 
 extension PostgresConnection {
@@ -128,16 +135,24 @@ extension PostgresConnection {
     /// libpq 15 makes the connection for the request with blocking calls, and tells nobody the key that it takes to do
     /// it otherwise: so an offload thread does it. At most two at once, so that a server that has vanished can't take
     /// all of these threads.
+    ///
+    /// PostgreSQL forgets a request that comes before it has begun with the command, so it is made again after a while.
     func askToStop() {
         command.isDeaf = true
         guard command.stopping == nil else { return }
-        command.deadline = .now + configuration.cancelPatience
+        let deadline = ContinuousClock.now + configuration.cancelPatience
+        command.deadline = deadline
         guard let request = handle?.makeCancelRequest() else { return }
-        let isPassedOn = AsyncEvent()
-        command.stopping = isPassedOn
+        let stopping = PostgresCommand.StopRequest()
+        command.stopping = stopping
         Task(executorPreference: loop.executor) {
-            try? await Self.cancelRequests.withPermit { try await offload { request.sendBlocking() } }
-            isPassedOn.set()
+            var pause = Duration.milliseconds(20)
+            repeat {
+                try? await Self.cancelRequests.withPermit { try await offload { request.sendBlocking() } }
+                if (try? await withTimeout(pause) { try await stopping.isOver.wait() }) != nil { break }
+                pause *= 2
+            } while .now < deadline
+            stopping.isPassedOn.set()
         }
     }
 
@@ -158,8 +173,7 @@ extension PostgresConnection {
 
     /// The command is over: the next one may come.
     ///
-    /// A request to end it must not meet the next one, so it is waited for. PostgreSQL forgets a request that comes
-    /// between two commands.
+    /// A request to end it must not meet the next one, so it is waited for.
     func end(_ turn: AsyncSemaphore) async {
         await finish()
         turn.release()
@@ -167,10 +181,11 @@ extension PostgresConnection {
 
     /// As `end`, of a caller who keeps the turn.
     func finish() async {
+        command.stopping?.isOver.set()
         if let stopping = command.stopping, handle != nil {
             let left = command.deadline.map { max(.zero, ContinuousClock.now.duration(to: $0)) } ?? .zero
             let isPassedOn = await Task(executorPreference: loop.executor) {
-                (try? await withTimeout(left) { try await stopping.wait() }) != nil
+                (try? await withTimeout(left) { try await stopping.isPassedOn.wait() }) != nil
             }.value
             if !isPassedOn { _ = lose("a request to end a command could not be sent") }
         }
@@ -188,6 +203,7 @@ extension PostgresConnection {
         let error = loss ?? SQLError("use", subject, .disconnected(words))
         loss = error
         handle = nil
+        command.stopping?.isOver.set()
         // Its end closes it.
         watch = nil
         return error
