@@ -84,8 +84,8 @@ import Testing
         }
     }
 
-    /// Runs the command with two connections, through a door that interrupts it when a third one is made: by then one of
-    /// the first two has had what there was for it.
+    /// Runs the command with two connections, through a door that interrupts it when a third one is made: by then one
+    /// of the first two has had what there was for it.
     private static func throughDoor(to port: Int, _ arguments: [String]) async throws -> CommandOutcome {
         let door = try await TCPListener.listen(on: .loopback(port: 0))
         let counter = Counter()
