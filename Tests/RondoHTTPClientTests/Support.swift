@@ -1,4 +1,5 @@
 import Rondo
+import Synchronization
 import Testing
 
 @testable import RondoHTTPClient
@@ -30,6 +31,31 @@ private func leastDescriptors(among looks: Int, until enough: Int = 0) async -> 
         await Task.yield()
     }
     return least
+}
+
+/// Wakes a hundred times a second, and so knows how long the loop had no time for anybody.
+final class Pulse: Sendable {
+    private let longest = Atomic(0)
+    private let task = Mutex<Task<Void, Never>?>(nil)
+
+    /// Begins, on the current loop.
+    init() {
+        task.withLock {
+            $0 = Task(executorPreference: EventLoop.current!.executor) { [weak self] in
+                var last = ContinuousClock.now
+                while (try? await Task.sleep(for: .milliseconds(10))) != nil {
+                    let pause = last.duration(to: .now)
+                    self?.longest.max(Int(pause / .microseconds(1)), ordering: .relaxed)
+                    last = .now
+                }
+            }
+        }
+    }
+
+    deinit { task.withLock { $0?.cancel() } }
+
+    /// The longest time from one wake to the next.
+    var longestPause: Duration { .microseconds(longest.load(ordering: .relaxed)) }
 }
 
 /// No proxies of whoever runs the tests.

@@ -161,12 +161,14 @@ import Testing
     @Test func aClientThatDoesNotReadIsLeft() throws {
         var configuration = HTTPServerConfiguration()
         configuration.timeouts.write = .milliseconds(300)
+        let isLeft = AsyncEvent()
         try serving(configuration) { _, response in
+            defer { isLeft.set() }
             while true { try await response.write([UInt8](repeating: 1, count: 1 << 20)) }
         } _: { address in
             let stream = try await TCPStream.connect(to: address)
             try await stream.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            try await Task.sleep(for: .seconds(2))
+            try await isLeft.wait()
             await #expect(throws: IOError.self) { while try await stream.read() != nil {} }
             await stream.close()
         }

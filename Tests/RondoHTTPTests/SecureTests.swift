@@ -35,7 +35,7 @@ import Testing
     }
 
     private func curl(_ arguments: String...) async throws -> String {
-        try await ChildProcess.run(ChildProcess.Command("curl", ["-sk", "--max-time", "20"] + arguments)).text
+        try await ChildProcess.run(ChildProcess.Command("curl", ["-sk"] + arguments)).text
     }
 
     @Test(arguments: ["--http1.1", "--http2"]) func curlAsks(_ version: String) throws {

@@ -47,9 +47,16 @@ extension InsightSuites {
             #expect(!model.offloads.isEmpty)
             #expect(model.operations[.receive, default: 0] > 0)
             #expect(model.turns.count > 10)
-            // Nanoseconds, not ticks: a millisecond's sleep takes a millisecond and the time to be served.
-            let sleeps = model.stretches(of: try model.task("sleeper")).filter { $0.wait == .sleep && !$0.isOpen }
-            for sleep in sleeps { #expect(sleep.duration > 500_000, "\(model.start) \(model.end) \(sleep)") }
+            // Nanoseconds, not ticks: a millisecond's sleep takes a millisecond and the time to be served. It counts
+            // from the call: who is stopped between the call and the wait waits for the rest only.
+            let sleeper = model.stretches(of: try model.task("sleeper")).sorted { $0.start < $1.start }
+            let sleeps = zip(sleeper, sleeper.dropFirst()).filter { call, sleep in
+                call.state == .running && sleep.wait == .sleep && !sleep.isOpen
+            }
+            #expect(!sleeps.isEmpty)
+            for (call, sleep) in sleeps {
+                #expect(sleep.end - call.start > 500_000, "\(model.start) \(model.end) \(call) \(sleep)")
+            }
         }
 
         @Test func onlyTheUserMayLook() throws {

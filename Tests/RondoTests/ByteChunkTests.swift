@@ -71,11 +71,10 @@ extension LoopSuites {
                 let hoarder = start {
                     while let chunk = try await pair.server.read() { held.add(Box(chunk)) }
                 }
-                var before = -1
-                while before != held.count {
-                    before = held.count
-                    try await Task.sleep(for: .milliseconds(20))
-                }
+                // Until bytes have come into each of the buffers, and no more can come.
+                while loop.driver.receiveBuffers.grow() { try await Task.sleep(for: .microseconds(100)) }
+                #expect(try await comesToRest { held.count })
+                let before = held.count
                 #expect(loop.driver.receiveBuffers.count <= 256)
                 let reader = start { try await other.server.readExactly(5) }
                 try await other.client.write("hello")

@@ -149,7 +149,7 @@ extension LoopSuites {
             world: World, signal: Signal
         ) throws {
             try world.run {
-                let (server, address) = try await Self.startProbe(world, deadline: 20_000)
+                let (server, address) = try await Self.startProbe(world, deadline: 3_600_000)
                 let answers = Counter()
                 let clients = (0..<8).map { number in
                     start {
@@ -171,7 +171,7 @@ extension LoopSuites {
 
         @Test(arguments: World.real) func heldRequestsAreAnsweredToo(world: World) throws {
             try world.run {
-                let (server, address) = try await Self.startProbe(world, deadline: 20_000)
+                let (server, address) = try await Self.startProbe(world, deadline: 3_600_000)
                 let stream = try await Self.hold(address)
                 try server.signal(.terminate)
                 while try await Self.ask(address, "still there?") != nil {}
@@ -200,7 +200,7 @@ extension LoopSuites {
 
         @Test(arguments: World.real) func theSecondSignalEndsAtOnce(world: World) throws {
             try world.run {
-                let (server, address) = try await Self.startProbe(world, deadline: 100_000)
+                let (server, address) = try await Self.startProbe(world, deadline: 3_600_000)
                 let stream = try await Self.hold(address)
                 try server.signal(.interrupt)
                 while try await Self.ask(address, "still there?") != nil {}

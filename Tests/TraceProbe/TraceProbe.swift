@@ -21,7 +21,9 @@ struct TraceProbe: RondoProgram {
                 while let chunk = try await stream.read() { try await stream.write(chunk) }
             }
         }
-        let rounds = AsyncEvent()
+        // One for each task that the trace must show.
+        let rounds = (0..<10).map { _ in AsyncEvent() }
+        let (hasSlept, hasCalculated) = (AsyncEvent(), AsyncEvent())
         for number in 0..<10 {
             Task(name: "client \(number)") {
                 let stream = try await TCPStream.connect(to: listener.localAddress)
@@ -30,17 +32,23 @@ struct TraceProbe: RondoProgram {
                     try await stream.write([1, 2, 3])
                     _ = try await stream.read()
                     count += 1
-                    if count == 100 { rounds.set() }
+                    if count == 100 { rounds[number].set() }
                 }
             }
         }
         Task(name: "sleeper") {
-            while true { try await Task.sleep(for: .milliseconds(1)) }
+            while true {
+                try await Task.sleep(for: .milliseconds(1))
+                hasSlept.set()
+            }
         }
         Task(name: "calculator") {
-            while true { try await offload { () } }
+            while true {
+                try await offload { () }
+                hasCalculated.set()
+            }
         }
-        try await rounds.wait()
+        for event in rounds + [hasSlept, hasCalculated] { try await event.wait() }
         try await StandardStreams.output().write("ready\n")
         try await server.value
     }

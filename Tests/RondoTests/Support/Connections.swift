@@ -45,6 +45,12 @@ extension TCPStream {
         set(SO_LINGER, to: linger(l_onoff: 1, l_linger: 0))
     }
 
+    /// Whether the kernel takes more bytes for the peer right now.
+    var hasRoomToSend: Bool {
+        var request = pollfd(fd: descriptor.rawValue, events: Int16(POLLOUT), revents: 0)
+        return unsafe poll(&request, 1, 0) == 1
+    }
+
     /// Limits what the kernel keeps for this socket's peer, or of it.
     func limitBuffers(to bytes: Int32) {
         set(SO_SNDBUF, to: bytes)

@@ -23,6 +23,17 @@ func settle() async {
     for _ in 0..<4 { await EventLoop.yield() }
 }
 
+/// Whether a count that grows comes to rest, sooner or later: it does not grow for many turns of the loop. A machine
+/// that is slow to deliver what was sent may need more than one look; what goes on for ever never passes.
+func comesToRest(_ count: () -> Int) async throws -> Bool {
+    for _ in 0..<100 {
+        let before = count()
+        for _ in 0..<100 { try await Task.sleep(for: .microseconds(200)) }
+        if count() == before { return true }
+    }
+    return false
+}
+
 /// The loop's state right now.
 var statistics: LoopStatistics { loop.currentStatistics }
 
