@@ -80,6 +80,10 @@ package protocol Driver: AnyObject {
     var lookUpHost: @Sendable (String) -> HostAnswer { get }
     /// Closes a descriptor that no operation uses, at once.
     func closeNow(_ descriptor: Descriptor)
+    /// Closes a descriptor that came with a message, after the loop has closed as well.
+    var closeReceived: @Sendable (Descriptor) -> Void { get }
+    /// The files that Unix sockets are bound to.
+    var socketFiles: any SocketFiles { get }
 }
 
 extension Driver {

@@ -54,6 +54,8 @@ final class SpyDriver: Driver {
     }
 
     func close() { base.close() }
+    var closeReceived: @Sendable (Descriptor) -> Void { base.closeReceived }
+    var socketFiles: any SocketFiles { base.socketFiles }
     func openSocket(_ kind: SocketKind) throws(Errno) -> Descriptor { try base.openSocket(kind) }
     func openSocketPair(_ kind: SocketKind) throws(Errno) -> (Descriptor, Descriptor) {
         try base.openSocketPair(kind)
