@@ -17,6 +17,7 @@ final class SimulatedDriver: Driver {
     private var unix: SimulatedUnixSockets { network.unix }
     private let datagrams: SimulatedDatagrams
     private let files: SimulatedFiles
+    private let pipes: SimulatedPipes
     /// Ends a wait from another thread.
     private let bell = SimulationBell()
     /// Told once when nothing can happen any more.
@@ -31,6 +32,7 @@ final class SimulatedDriver: Driver {
         self.network = network
         self.files = files
         datagrams = SimulatedDatagrams(world: world)
+        pipes = SimulatedPipes(world: world)
         self.onStuck = onStuck
         reason = "a simulation with seed \(world.seed)"
     }
@@ -51,6 +53,8 @@ final class SimulatedDriver: Driver {
                 datagrams.begin(begun, socket)
             } else if let socket = begun.object as? SimulatedUnixSocket {
                 socket.begin(begun)
+            } else if let end = begun.object as? SimulatedPipeEnd, begun.kind == .poll {
+                end.poll(begun)
             } else if begun.kind == .poll {
                 network.poll(begun)
             } else {
@@ -190,6 +194,29 @@ final class SimulatedDriver: Driver {
             return peer
         }
         return try network.peerAddress(of: socket)
+    }
+
+    func openPipe() throws(Errno) -> (reader: Descriptor, writer: Descriptor) { try pipes.open() }
+
+    func share(_ descriptor: Descriptor, forWriting: Bool) throws(Errno) -> (descriptor: Descriptor, kind: StreamKind) {
+        guard let object = world.descriptors[descriptor] else { throw .badFileDescriptor }
+        let isPipe = object is SimulatedPipeEnd
+        guard isPipe || object is SimulatedOpenFile else { throw .notSupportedOnSocket }
+        guard let own = world.descriptors.open(object) else { throw .tooManyOpenFiles }
+        return (own, isPipe ? .nonBlocking : .file)
+    }
+
+    func readNow(
+        _ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind
+    ) -> Int32 {
+        guard let end = world.descriptors[descriptor] as? SimulatedPipeEnd else { return -EBADF }
+        // SAFETY: the caller's memory has that many bytes; so below.
+        return unsafe end.read(UnsafeMutableRawBufferPointer(start: bytes, count: count))
+    }
+
+    func writeNow(_ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind) -> Int32 {
+        guard let end = world.descriptors[descriptor] as? SimulatedPipeEnd else { return -EBADF }
+        return unsafe end.write(UnsafeRawBufferPointer(start: bytes, count: count))
     }
 
     func closeNow(_ descriptor: Descriptor) { _ = close(descriptor) }

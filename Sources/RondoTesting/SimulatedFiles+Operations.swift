@@ -174,7 +174,7 @@ extension SimulatedFiles {
             if let file = object as? SimulatedOpenFile {
                 describe(file.node, &status)
             } else {
-                status.mode = S_IFSOCK | 0o777
+                status.mode = object is SimulatedPipeEnd ? S_IFIFO | 0o600 : S_IFSOCK | 0o777
                 status.links = 1
             }
             unsafe rondo_statx_encode(&status, &raw)

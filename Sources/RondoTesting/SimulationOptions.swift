@@ -21,11 +21,13 @@ public struct SimulationOptions: Sendable {
     /// One send in so many ends early, with a part of its bytes; 0 for none.
     public var partialSendOdds = 64
     /// How long a connect, a message or a piece of a stream takes through a Unix socket. Nothing is under way there: it
-    /// is the caller that takes so long, and when its operation has ended the peer has everything.
+    /// is the caller that takes so long, and when its operation has ended the peer has everything. Who waits for a pipe
+    /// learns after so long that it is ready.
     public var localLatency: ClosedRange<Duration> = .zero ... .microseconds(100)
     /// How long an operation on a file takes.
     public var fileLatency: ClosedRange<Duration> = .microseconds(5) ... .milliseconds(2)
-    /// One read or write of a file in so many ends early, with a part of its bytes; 0 for none.
+    /// One read or write of a file in so many ends early, with a part of its bytes, and one long one of a pipe; 0 for
+    /// none.
     public var partialFileOdds = 16
     /// How many bytes all files may hold together.
     public var fileCapacity = Int.max

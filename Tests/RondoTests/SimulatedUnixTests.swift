@@ -168,6 +168,56 @@ extension LoopSuites {
             }
         }
 
+        /// Pipes of any sizes, whose ends give up now and then.
+        @Test func pipesInEveryWorld() throws {
+            let body: @Sendable (Simulation) async throws -> Void = { simulation in
+                let (reader, writer) = try PipeReader.makePipe()
+                let bytes = pattern(300_000)
+                let writing = start {
+                    try await writer.write(bytes)
+                    await writer.close()
+                }
+                var received: [UInt8] = []
+                var round = 0
+                while received.count < bytes.count {
+                    round += 1
+                    let limit = 1 + round * 997 % 20_000
+                    let reading = start { try await reader.read(upTo: limit) }
+                    if round % 3 == 0 { try await Task.sleep(for: .microseconds(30)) }
+                    if round % 2 == 0 { reading.cancel() }
+                    guard let part = try? await reading.value else { continue }
+                    try #require(part.count <= limit)
+                    received += part
+                }
+                try #require(received == bytes)
+                try #require(try await reader.read() == nil)
+                try await writing.value
+                await reader.close()
+                try #require(simulation.openDescriptors == [])
+            }
+            try Simulation.explore(seeds: 0..<30, body)
+            for seed in 0..<3 as Range<UInt64> { try Simulation.verifyReplay(seed: seed, body) }
+        }
+
+        /// What a program shares with its surroundings is a file or a pipe of the simulation.
+        @Test func sharedFilesAreReadFromWhereTheyAre() throws {
+            try Simulation.explore(seeds: 0..<20) { simulation in
+                simulation.files.write("/f", "0123456789")
+                let file = try #require(simulation.files.open("/f"))
+                let first = try PipeReader.sharing(file, name: "f")
+                var head: [UInt8] = []
+                while head.count < 4 { head += try await first.read(upTo: 4 - head.count) ?? [] }
+                await first.close()
+                let second = try PipeReader.sharing(file, name: "f")
+                try #require(try await head + second.readToEnd() == Array("0123456789".utf8))
+                await second.close()
+                simulation.files.close(file)
+                try #require(simulation.openDescriptors == [])
+                let error = await ioError { try PipeReader.sharing(.standardInput, name: "standard input") }
+                try #require(error?.description.hasSuffix("a simulation has no streams of the process") == true)
+            }
+        }
+
         /// A passed descriptor stands for the same open file; closing one leaves the other.
         @Test func passedDescriptorsStandForTheSameObject() throws {
             try Simulation.explore(seeds: 0..<20) { simulation in
