@@ -1,16 +1,26 @@
 // The descriptors of a simulated world. As in a real one the lowest free number is given out, so a number is soon used
-// again: who uses one that he has closed hits a stranger, and the test finds it.
+// again: who uses one that he has closed hits a stranger, and the test finds it. Several descriptors may stand for one
+// object, when one was passed on.
 
 import Rondo
 
 /// What a descriptor can stand for.
 class SimulatedObject {
-    /// Operations that are under way on it.
-    var operations = 0
+    /// Descriptors that stand for it, and messages under way that it goes with.
+    private var references = 0
     /// What it is, for reports.
     var description: String { "nothing" }
-    /// It was closed.
+    /// Nothing refers to it any more.
     func close() {}
+
+    /// One more refers to it.
+    final func keep() { references += 1 }
+
+    /// One less refers to it.
+    final func letGo() {
+        references -= 1
+        if references == 0 { close() }
+    }
 }
 
 /// The table of open descriptors.
@@ -18,7 +28,13 @@ struct SimulatedDescriptors {
     /// Far above the numbers of real descriptors: a real call on a simulated one fails with EBADF.
     static let firstNumber: Int32 = 1_000_000
 
-    private var objects: [SimulatedObject?] = []
+    private struct Entry {
+        let object: SimulatedObject
+        /// Operations that are under way on this descriptor.
+        var operations = 0
+    }
+
+    private var entries: [Entry?] = []
     /// Below this index all are open.
     private var searchStart = 0
     /// How many are open.
@@ -32,27 +48,38 @@ struct SimulatedDescriptors {
     mutating func open(_ object: SimulatedObject) -> Descriptor? {
         guard count < limit else { return nil }
         count += 1
-        let index = objects[searchStart...].firstIndex { $0 == nil } ?? objects.count
-        if index == objects.count { objects.append(object) } else { objects[index] = object }
+        object.keep()
+        let entry = Entry(object: object)
+        let index = entries[searchStart...].firstIndex { $0 == nil } ?? entries.count
+        if index == entries.count { entries.append(entry) } else { entries[index] = entry }
         searchStart = index + 1
         return Descriptor(rawValue: Self.firstNumber + Int32(index))
     }
 
-    subscript(_ descriptor: Descriptor) -> SimulatedObject? {
+    subscript(_ descriptor: Descriptor) -> SimulatedObject? { index(of: descriptor).flatMap { entries[$0]?.object } }
+
+    private func index(of descriptor: Descriptor) -> Int? {
         let index = Int(descriptor.rawValue) - Int(Self.firstNumber)
-        return objects.indices.contains(index) ? objects[index] : nil
+        return entries.indices.contains(index) ? index : nil
     }
 
-    /// Frees the number, and answers what it stood for.
+    /// An operation on a descriptor begins (1) or has ended (−1).
+    mutating func count(_ change: Int, on descriptor: Descriptor) {
+        if let index = index(of: descriptor) { entries[index]?.operations += change }
+    }
+
+    /// Frees the number, and answers what it stood for. That is closed when nothing else refers to it: see `letGo`.
     mutating func close(_ descriptor: Descriptor) -> SimulatedObject? {
-        guard let object = self[descriptor] else { return nil }
-        let index = Int(descriptor.rawValue) - Int(Self.firstNumber)
-        objects[index] = nil
+        guard let index = index(of: descriptor), let entry = entries[index] else { return nil }
+        require(
+            entry.operations == 0,
+            "\(entry.object.description) was closed with \(entry.operations) operation(s) on it under way")
+        entries[index] = nil
         searchStart = min(searchStart, index)
         count -= 1
-        return object
+        return entry.object
     }
 
     /// What is open, by number.
-    var all: [String] { objects.compactMap { $0?.description } }
+    var all: [String] { entries.compactMap { $0?.object.description } }
 }

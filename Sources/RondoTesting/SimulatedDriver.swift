@@ -14,8 +14,10 @@ final class SimulatedDriver: Driver {
 
     private let world: SimulatedWorld
     private let network: SimulatedNetwork
+    private var unix: SimulatedUnixSockets { network.unix }
     private let datagrams: SimulatedDatagrams
     private let files: SimulatedFiles
+    private let pipes: SimulatedPipes
     /// Ends a wait from another thread.
     private let bell = SimulationBell()
     /// Told once when nothing can happen any more.
@@ -30,6 +32,7 @@ final class SimulatedDriver: Driver {
         self.network = network
         self.files = files
         datagrams = SimulatedDatagrams(world: world)
+        pipes = SimulatedPipes(world: world)
         self.onStuck = onStuck
         reason = "a simulation with seed \(world.seed)"
     }
@@ -48,12 +51,18 @@ final class SimulatedDriver: Driver {
         case .accept, .connect, .receive, .send, .shutdown, .receiveMessage, .sendMessage, .poll:
             if let socket = begun.object as? SimulatedDatagramSocket {
                 datagrams.begin(begun, socket)
+            } else if let socket = begun.object as? SimulatedUnixSocket {
+                socket.begin(begun)
+            } else if let end = begun.object as? SimulatedPipeEnd, begun.kind == .poll {
+                end.poll(begun)
             } else if begun.kind == .poll {
                 network.poll(begun)
             } else {
                 network.begin(begun)
             }
-        case .connectNamed: world.complete(begun, begun.object == nil ? -EBADF : -EAFNOSUPPORT)
+        case .connectNamed:
+            if let socket = begun.object as? SimulatedUnixSocket { return socket.begin(begun) }
+            world.complete(begun, begun.object == nil ? -EBADF : -EAFNOSUPPORT)
         case .open, .read, .write, .synchronize, .status, .list, .file: files.begin(begun)
         case .close(let descriptor):
             begun.step = world.after(files.latency()) { [unowned self] in
@@ -82,10 +91,7 @@ final class SimulatedDriver: Driver {
     /// Closes a descriptor; false if it is not open.
     private func close(_ descriptor: Descriptor) -> Bool {
         guard let object = world.descriptors.close(descriptor) else { return false }
-        require(
-            object.operations == 0,
-            "\(object.description) was closed with \(object.operations) operation(s) on it under way")
-        object.close()
+        object.letGo()
         return true
     }
 
@@ -131,30 +137,44 @@ final class SimulatedDriver: Driver {
 
     func openSocket(_ kind: SocketKind) throws(Errno) -> Descriptor {
         if kind.isUDP { return try datagrams.openSocket(kind) }
-        guard kind.isTCP else { throw .notSupportedOnSocket }
-        return try network.openSocket()
+        return kind.isTCP ? try network.openSocket() : try unix.openSocket(kind)
     }
 
-    func openSocketPair(_ kind: SocketKind) throws(Errno) -> (Descriptor, Descriptor) { throw .notSupportedOnSocket }
+    func openSocketPair(_ kind: SocketKind) throws(Errno) -> (Descriptor, Descriptor) { try unix.openPair(kind) }
 
-    func bind(_ socket: Descriptor, to name: SocketName) throws(Errno) { try datagrams.bind(socket, to: name) }
+    func bind(_ socket: Descriptor, to name: SocketName) throws(Errno) {
+        if let socket = unix.socket(socket) { return try unix.bind(socket, to: name) }
+        try datagrams.bind(socket, to: name)
+    }
 
-    func startListening(_ socket: Descriptor, backlog: Int32) throws(Errno) { throw .notSupportedOnSocket }
+    func startListening(_ socket: Descriptor, backlog: Int32) throws(Errno) {
+        guard let socket = unix.socket(socket) else {
+            throw world.descriptors[socket] == nil ? .badFileDescriptor : .notSupportedOnSocket
+        }
+        try socket.listen(backlog: Int(backlog))
+    }
 
     func localName(of socket: Descriptor) throws(Errno) -> SocketName {
-        SocketName(try localAddress(of: socket))
+        if let socket = unix.socket(socket) { return (socket.local ?? .unnamed).socketName }
+        return SocketName(try localAddress(of: socket))
     }
 
     func peerName(of socket: Descriptor) throws(Errno) -> SocketName {
-        SocketName(try peerAddress(of: socket))
+        if let socket = unix.socket(socket) {
+            guard let peer = socket.remote else { throw .socketNotConnected }
+            return peer.socketName
+        }
+        return SocketName(try peerAddress(of: socket))
     }
 
     func setOption(_ option: SocketOption, of socket: Descriptor, to value: [UInt8]) throws(Errno) {
+        if let socket = unix.socket(socket) { return socket.options[option] = value }
         if let datagrams = datagrams.socket(socket) { return try datagrams.setOption(option, to: value) }
         try network.setOption(option, of: socket, to: value)
     }
 
     func option(_ option: SocketOption, of socket: Descriptor, size: Int) throws(Errno) -> [UInt8] {
+        if let socket = unix.socket(socket) { return Array(socket.option(option).prefix(size)) }
         if let datagrams = datagrams.socket(socket) { return try datagrams.option(option, size: size) }
         return try network.option(option, of: socket, size: size)
     }
@@ -176,9 +196,43 @@ final class SimulatedDriver: Driver {
         return try network.peerAddress(of: socket)
     }
 
+    func openPipe() throws(Errno) -> (reader: Descriptor, writer: Descriptor) { try pipes.open() }
+
+    func share(_ descriptor: Descriptor, forWriting: Bool) throws(Errno) -> (descriptor: Descriptor, kind: StreamKind) {
+        guard let object = world.descriptors[descriptor] else { throw .badFileDescriptor }
+        let isPipe = object is SimulatedPipeEnd
+        guard isPipe || object is SimulatedOpenFile else { throw .notSupportedOnSocket }
+        guard let own = world.descriptors.open(object) else { throw .tooManyOpenFiles }
+        return (own, isPipe ? .nonBlocking : .file)
+    }
+
+    func readNow(
+        _ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind
+    ) -> Int32 {
+        guard let end = world.descriptors[descriptor] as? SimulatedPipeEnd else { return -EBADF }
+        // SAFETY: the caller's memory has that many bytes; so below.
+        return unsafe end.read(UnsafeMutableRawBufferPointer(start: bytes, count: count))
+    }
+
+    func writeNow(_ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind) -> Int32 {
+        guard let end = world.descriptors[descriptor] as? SimulatedPipeEnd else { return -EBADF }
+        return unsafe end.write(UnsafeRawBufferPointer(start: bytes, count: count))
+    }
+
     func closeNow(_ descriptor: Descriptor) { _ = close(descriptor) }
 
-    func breakConnection(_ socket: Descriptor) { network.breakConnection(socket) }
+    var closeReceived: @Sendable (Descriptor) -> Void {
+        // What was received is used on the simulation's thread.
+        let world = world
+        return { world.descriptors.close($0)?.letGo() }
+    }
+
+    var socketFiles: any SocketFiles { SimulatedSocketFiles(files: files) }
+
+    func breakConnection(_ socket: Descriptor) {
+        if let socket = unix.socket(socket) { return _ = socket.shutdown(Int32(SHUT_RDWR)) }
+        network.breakConnection(socket)
+    }
 
     var lookUpHost: @Sendable (String) -> HostAnswer {
         // Offloaded calls run on the simulation's thread.

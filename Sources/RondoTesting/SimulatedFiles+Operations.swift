@@ -69,6 +69,7 @@ extension SimulatedFiles {
         if node.isFolder, writes || flags & O_CREAT != 0 { return -EISDIR }
         if !node.isFolder, !isUnnamed, flags & O_DIRECTORY != 0 { return -ENOTDIR }
         if node.target != nil { return -ELOOP }
+        if node.isSocket { return -ENXIO }
         let file = SimulatedOpenFile(files: self, node: node, path: path, flags: flags)
         guard let descriptor = world.descriptors.open(file) else {
             file.close()
@@ -173,7 +174,7 @@ extension SimulatedFiles {
             if let file = object as? SimulatedOpenFile {
                 describe(file.node, &status)
             } else {
-                status.mode = S_IFSOCK | 0o777
+                status.mode = object is SimulatedPipeEnd ? S_IFIFO | 0o600 : S_IFSOCK | 0o777
                 status.links = 1
             }
             unsafe rondo_statx_encode(&status, &raw)
@@ -228,5 +229,5 @@ extension SimulatedFiles {
 
 extension SimulatedNode {
     /// What it is, in the words of `stat`.
-    var type: UInt32 { isFolder ? S_IFDIR : target != nil ? S_IFLNK : S_IFREG }
+    var type: UInt32 { isFolder ? S_IFDIR : target != nil ? S_IFLNK : isSocket ? S_IFSOCK : S_IFREG }
 }

@@ -5,6 +5,7 @@
 
 import Glibc
 import Rondo
+public import SystemPackage
 
 /// The files of a simulation.
 @safe
@@ -73,6 +74,29 @@ public final class SimulatedFiles: @unchecked Sendable {
         else { return false }
         removeName(at: place)
         return true
+    }
+
+    /// Opens a file for reading and writing, for what takes a descriptor of the program's own: to pass it on through a
+    /// Unix socket, or to share it. Close it with ``close(_:)``.
+    ///
+    /// Crashes if the simulation has no descriptor left.
+    ///
+    /// - Returns: a number that means something in this simulation only; nil if there is no such file.
+    public func open(_ path: String) -> FileDescriptor? {
+        guard case .success(let node) = find(path), !node.isFolder, !node.isSocket else { return nil }
+        let file = SimulatedOpenFile(files: self, node: node, path: path, flags: O_RDWR)
+        guard let descriptor = world.descriptors.open(file) else { crash("simulated files: no descriptor is left") }
+        return FileDescriptor(rawValue: descriptor.rawValue)
+    }
+
+    /// Closes a descriptor of this simulation: one of ``open(_:)``, or one that was received and taken.
+    ///
+    /// Crashes if it is not open.
+    public func close(_ descriptor: FileDescriptor) {
+        guard let object = world.descriptors.close(Descriptor(rawValue: descriptor.rawValue)) else {
+            crash("simulated files: descriptor \(descriptor.rawValue) is not open")
+        }
+        object.letGo()
     }
 
     // MARK: The tree
@@ -186,7 +210,7 @@ struct SimulatedPlace {
     var node: SimulatedNode?
 }
 
-/// A file, a folder or a symbolic link.
+/// A file, a folder, a symbolic link or the file of a socket.
 final class SimulatedNode {
     let inode: UInt64
     let isFolder: Bool
@@ -199,6 +223,10 @@ final class SimulatedNode {
     weak var parent: SimulatedNode?
     /// A symbolic link's text.
     var target: String?
+    /// Whether it is the file of a Unix socket.
+    var isSocket = false
+    /// The socket, while it is open.
+    weak var socket: SimulatedUnixSocket?
     /// Virtual time of the last change.
     var modified: UInt64 { didSet { setTime = nil } }
     /// The time of the last change that somebody has set since, as seconds since 1970.

@@ -4,7 +4,7 @@
 
 import CRondo
 import Glibc
-import Rondo
+public import Rondo
 import SystemPackage
 
 /// The network of a simulation.
@@ -15,6 +15,9 @@ public final class SimulatedNetwork: @unchecked Sendable {
     /// Linux gives up to connect after about so long.
     private static let connectTimeout: UInt64 = 127_000_000_000
     private static let ephemeralPorts = 32_768...60_999
+
+    /// Unix sockets, which have names of their own.
+    let unix: SimulatedUnixSockets
 
     private unowned let world: SimulatedWorld
     /// Latencies, segments and ports.
@@ -31,8 +34,9 @@ public final class SimulatedNetwork: @unchecked Sendable {
     /// Addresses that never answer.
     private var silentHosts: Set<String> = []
 
-    init(world: SimulatedWorld) {
+    init(world: SimulatedWorld, unix: SimulatedUnixSockets) {
         self.world = world
+        self.unix = unix
         numbers = SimulatedWorld.numbers(world.seed, purpose: 4)
         nextPort = numbers.number(in: Self.ephemeralPorts)
     }
@@ -47,6 +51,9 @@ public final class SimulatedNetwork: @unchecked Sendable {
             peer?.reset()
         }
     }
+
+    /// Breaks all connections to a Unix socket, streams and seqpackets: both ends see a reset.
+    public func resetConnections(to address: UnixAddress) { unix.resetConnections(to: address) }
 
     /// Tells the simulated resolver of a host. Names that it was not told have no address.
     public func setHost(_ name: String, addresses: [String]) {

@@ -11,8 +11,10 @@ final class SimulatedOperation {
     let id: OperationID
     let request: Operation
     let kind: Operation.Kind
-    /// What it works on; it counts the operation as under way.
+    /// What it works on.
     let object: SimulatedObject?
+    /// The descriptor that counts it as under way.
+    let descriptor: Descriptor?
     /// When it was submitted, for a stable order in reports.
     let number: UInt64
     /// The next thing that happens to it, if that is a matter of time.
@@ -21,6 +23,8 @@ final class SimulatedOperation {
     var leaveQueue: (() -> Void)?
     /// Bytes sent so far.
     var progress = 0
+    /// Whether it has found no room, and waits or has waited for some.
+    var hasWaited = false
     /// Whether the loop has asked for an early end.
     var isCancelled = false
     /// Whether its last completion is out.
@@ -31,8 +35,8 @@ final class SimulatedOperation {
         unsafe self.request = unsafe request
         kind = unsafe request.kind
         self.object = object
+        descriptor = unsafe object == nil ? nil : request.descriptor
         self.number = number
-        object?.operations += 1
     }
 
     /// What it answers when it is ended early.

@@ -275,7 +275,7 @@ final class SimulatedSocket: SimulatedObject {
 }
 
 /// `POLLRDHUP`, which Glibc shows to GNU sources only.
-private let pollReadHangup: Int32 = 0x2000
+let pollReadHangup: Int32 = 0x2000
 
 /// One direction of a connection.
 @safe

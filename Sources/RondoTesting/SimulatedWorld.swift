@@ -93,6 +93,7 @@ final class SimulatedWorld: @unchecked Sendable {
         submitted += 1
         let operation = unsafe SimulatedOperation(
             request, id: id, object: unsafe request.kind == .close ? nil : object, number: submitted)
+        if let descriptor = operation.descriptor { descriptors.count(1, on: descriptor) }
         require(operations.updateValue(operation, forKey: id) == nil, "two operations have one id: \(id.rawValue)")
         return operation
     }
@@ -104,7 +105,7 @@ final class SimulatedWorld: @unchecked Sendable {
         operation.step?.cancel()
         operation.leaveQueue?()
         operation.leaveQueue = nil
-        operation.object?.operations -= 1
+        if let descriptor = operation.descriptor { descriptors.count(-1, on: descriptor) }
         operations[operation.id] = nil
         completions.append((Completion(operation: operation.id, result: result), operation.kind))
     }

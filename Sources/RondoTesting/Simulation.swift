@@ -38,8 +38,8 @@ public final class Simulation: @unchecked Sendable {
     private init(seed: UInt64, options: SimulationOptions) {
         self.seed = seed
         world = SimulatedWorld(seed: seed, options: options)
-        network = SimulatedNetwork(world: world)
         files = SimulatedFiles(world: world)
+        network = SimulatedNetwork(world: world, unix: SimulatedUnixSockets(world: world, files: files))
     }
 
     // MARK: Looking at it

@@ -14,15 +14,20 @@ public struct SimulationOptions: Sendable {
     public var order = Order.seeded
     /// How long a segment, an acknowledgement or a connection request travels.
     public var networkLatency: ClosedRange<Duration> = .microseconds(20) ... .milliseconds(5)
-    /// How many bytes travel together.
+    /// How many bytes of a stream travel together.
     public var segmentSize: ClosedRange<Int> = 1...2048
     /// Bytes of one direction of a connection that are sent and not yet received. A sender waits when there are more.
     public var connectionCapacity = 64 * 1024
     /// One send in so many ends early, with a part of its bytes; 0 for none.
     public var partialSendOdds = 64
+    /// How long a connect, a message or a piece of a stream takes through a Unix socket. Nothing is under way there: it
+    /// is the caller that takes so long, and when its operation has ended the peer has everything. Who waits for a pipe
+    /// learns after so long that it is ready.
+    public var localLatency: ClosedRange<Duration> = .zero ... .microseconds(100)
     /// How long an operation on a file takes.
     public var fileLatency: ClosedRange<Duration> = .microseconds(5) ... .milliseconds(2)
-    /// One read or write of a file in so many ends early, with a part of its bytes; 0 for none.
+    /// One read or write of a file in so many ends early, with a part of its bytes, and one long one of a pipe; 0 for
+    /// none.
     public var partialFileOdds = 16
     /// How many bytes all files may hold together.
     public var fileCapacity = Int.max

@@ -10,7 +10,7 @@ import Testing
 
 extension LoopSuites {
     @Suite struct PipeTests {
-        @Test(arguments: World.real) func bytesGoThrough(world: World) throws {
+        @Test(arguments: World.allCases) func bytesGoThrough(world: World) throws {
             try world.run {
                 let (reader, writer) = try PipeReader.makePipe()
                 let bytes = pattern(3_000_000)
@@ -31,7 +31,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func pipesAreByteStreams(world: World) throws {
+        @Test(arguments: World.allCases) func pipesAreByteStreams(world: World) throws {
             try world.run {
                 let (reader, writer) = try PipeReader.makePipe()
                 #expect(reader.subject == "a pipe" && writer.subject == "a pipe")
@@ -53,7 +53,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func readsTakeWhatIsThere(world: World) throws {
+        @Test(arguments: World.allCases) func readsTakeWhatIsThere(world: World) throws {
             try world.run {
                 let (reader, writer) = try PipeReader.makePipe()
                 let reading = start { try await reader.read(upTo: 3) }
@@ -69,7 +69,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func cancellation(world: World) throws {
+        @Test(arguments: World.allCases) func cancellation(world: World) throws {
             try world.run {
                 let (reader, writer) = try PipeReader.makePipe()
                 // While it waits; the next read gets what comes.
@@ -101,7 +101,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func closingEndsWaits(world: World) throws {
+        @Test(arguments: World.allCases) func closingEndsWaits(world: World) throws {
             try world.run {
                 let (reader, writer) = try PipeReader.makePipe()
                 let reading = start { try await reader.read() }
@@ -126,7 +126,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func droppedPipesAreClosed(world: World) throws {
+        @Test(arguments: World.allCases) func droppedPipesAreClosed(world: World) throws {
             try world.run {
                 let before = KernelObjects.count()
                 var ends: (reader: PipeReader, writer: PipeWriter)? = try PipeReader.makePipe()
@@ -138,6 +138,31 @@ extension LoopSuites {
                 #expect(KernelObjects.count() == before)
             }
         }
+
+        /// A pipe's end goes to another owner, and the pipe stays open for as long as one of them has it.
+        @Test(arguments: World.allCases) func endsArePassedOn(world: World) throws {
+            try world.run {
+                let (reader, writer) = try PipeReader.makePipe()
+                let (one, other) = try UnixStream.pair()
+                let number = FileDescriptor(rawValue: writer.end.descriptor.rawValue)
+                try await one.write([1], passing: [number])
+                try await writer.write("first ")
+                await writer.close()
+                let reading = start { try await reader.readToEnd() }
+                let received = try await other.readMessage()?.descriptors.first
+                let passed = try #require(received?.fileDescriptor)
+                let second = try PipeWriter.sharing(passed, name: "passed on")
+                received?.close()
+                try await second.write("second")
+                await settle()
+                await second.close()
+                #expect(try await reading.value == Array("first second".utf8))
+                await reader.close()
+                for stream in [one, other] { await stream.close() }
+            }
+        }
+
+        // FIFOs, and descriptors of others, are the kernel's: a simulation has none.
 
         @Test(arguments: World.real) func aFIFOWaitsForItsWriter(world: World) throws {
             let path = FilePath("/tmp/rondo-fifo-\(getpid())-\(world)")

@@ -46,10 +46,9 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func aUnixListenerServesUntilThen(world: World) throws {
-            try world.run {
-                let folder = TemporaryFolder()
-                let path = FilePath("\(folder.path)/a.sock")
+        @Test(arguments: World.allCases) func aUnixListenerServesUntilThen(world: World) throws {
+            try world.runInFolder { folder in
+                let path = folder.appending("a.sock")
                 let shutdown = Shutdown()
                 let listener = try await UnixListener.listen(on: .path(path))
                 let serving = start {

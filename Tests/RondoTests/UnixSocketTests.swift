@@ -29,8 +29,8 @@ extension LoopSuites {
             #expect(Set(all).count == 5)
         }
 
-        @Test(arguments: World.real) func addressesThatCannotBeSaySo(world: World) throws {
-            try world.run {
+        @Test(arguments: World.allCases) func addressesThatCannotBeSaySo(world: World) throws {
+            try world.runInFolder { folder in
                 let path = "/tmp/" + String(repeating: "x", count: 103)
                 let error = await ioError { try await UnixListener.listen(on: .path(FilePath(path))) }
                 let text = "listen on \(path): the path has 108 bytes, and that of a socket at most 107"
@@ -47,8 +47,7 @@ extension LoopSuites {
                     await ioError { try await UnixStream.connect(to: .unnamed) }?.description.contains("no name")
                         == true)
                 // The longest that can be.
-                let folder = TemporaryFolder()
-                let longest = folder.path + "/" + String(repeating: "y", count: 106 - folder.path.utf8.count)
+                let longest = folder.string + "/" + String(repeating: "y", count: 106 - folder.string.utf8.count)
                 let listener = try await UnixListener.listen(on: .path(FilePath(longest)))
                 let client = try await UnixStream.connect(to: listener.localAddress)
                 #expect(try client.peerAddress == .path(FilePath(longest)))
@@ -61,19 +60,11 @@ extension LoopSuites {
             }
         }
 
-        @Test func aSimulationSaysThatItHasNone() throws {
-            try World.simulated.run {
-                let error = await ioError { try await UnixListener.listen(on: .path("/run/x")) }
-                #expect(error?.description == "listen on /run/x: a simulation has no Unix sockets")
-            }
-        }
-
         // MARK: Streams
 
-        @Test(arguments: World.real) func bytesGoBothWays(world: World) throws {
-            try world.run {
-                let folder = TemporaryFolder()
-                for address in [UnixAddress.path(FilePath("\(folder.path)/a.sock")), freshName(world)] {
+        @Test(arguments: World.allCases) func bytesGoBothWays(world: World) throws {
+            try world.runInFolder { folder in
+                for address in [UnixAddress.path(FilePath("\(folder)/a.sock")), freshName(world)] {
                     let listener = try await UnixListener.listen(on: address)
                     #expect(listener.localAddress == address)
                     let serving = start {
@@ -102,12 +93,12 @@ extension LoopSuites {
                     #expect(await ioError(of: serving)?.cause == .cancelled)
                     await listener.close()
                 }
-                #expect(names(in: folder.path) == [])
+                #expect(try await names(in: folder) == [])
                 #expect(statistics.pendingOperations == 0)
             }
         }
 
-        @Test(arguments: World.real) func aPairIsConnected(world: World) throws {
+        @Test(arguments: World.allCases) func aPairIsConnected(world: World) throws {
             try world.run {
                 let (one, other) = try UnixStream.pair()
                 try await one.write("there")
@@ -129,10 +120,9 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func nobodyIsThere(world: World) throws {
-            try world.run {
-                let folder = TemporaryFolder()
-                let path = "\(folder.path)/none.sock"
+        @Test(arguments: World.allCases) func nobodyIsThere(world: World) throws {
+            try world.runInFolder { folder in
+                let path = "\(folder)/none.sock"
                 let missing = await ioError { try await UnixStream.connect(to: .path(FilePath(path))) }
                 #expect(missing?.description == "connect to \(path): No such file or directory (check the path)")
                 let refused = await ioError { try await UnixStream.connect(to: freshName(world)) }
@@ -141,8 +131,103 @@ extension LoopSuites {
             }
         }
 
+        @Test(arguments: World.allCases) func whatIsNoListenerRefuses(world: World) throws {
+            try world.runInFolder { folder in
+                let path = folder.appending("place")
+                try await File.write([1], to: path)
+                #expect(await ioError { try await UnixStream.connect(to: .path(path)) }?.errno == .connectionRefused)
+                let below = path.appending("below")
+                let error = await ioError { try await UnixStream.connect(to: .path(below)) }
+                #expect(error?.errno == .notDirectory)
+                #expect(error?.subject == below.string)
+                #expect(await ioError { try await UnixListener.listen(on: .path(path)) }?.errno == .addressInUse)
+                try await Files.remove(path)
+                try leaveStaleSocket(path.string, .unixStream)
+                #expect(await ioError { try await UnixStream.connect(to: .path(path)) }?.errno == .connectionRefused)
+                try await Files.remove(path)
+                let other = try await UnixSeqpacketListener.listen(on: .path(path))
+                let mistaken = await ioError { try await UnixStream.connect(to: .path(path)) }
+                #expect(mistaken?.errno == Errno(rawValue: EPROTOTYPE))
+                await other.close()
+            }
+        }
+
+        /// A socket is where its file is, by whatever name.
+        @Test(arguments: World.allCases) func aSocketMovesWithItsFile(world: World) throws {
+            try world.runInFolder { folder in
+                let (path, moved) = (folder.appending("a"), folder.appending("b"))
+                let listener = try await UnixListener.listen(on: .path(path))
+                try await Files.rename(path, to: moved)
+                #expect(
+                    await ioError { try await UnixStream.connect(to: .path(path)) }?.errno == .noSuchFileOrDirectory)
+                try await Files.link(moved, to: folder.appending("c"))
+                try await Files.makeSymbolicLink(at: folder.appending("d"), to: "c")
+                #expect(try await FileStatus.of(moved).kind == .socket)
+                #expect(await ioError { try await File.open(moved) }?.errno == Errno(rawValue: ENXIO))
+                for name in ["b", "c", "d"] {
+                    let client = try await UnixStream.connect(to: .path(folder.appending(name)))
+                    let server = try await listener.accept()
+                    #expect(try client.peerAddress == .path(path), "the name that it was bound to")
+                    #expect(try server.localAddress == .path(path) && server.peerAddress == .unnamed)
+                    await client.close()
+                    await server.close()
+                }
+                await listener.close()
+                #expect(try await names(in: folder) == ["b", "c", "d"], "its own name is gone")
+            }
+        }
+
+        // MARK: Ends
+
+        /// Who closes with bytes unread breaks the connection. What he had sent still arrives.
+        @Test(arguments: World.allCases) func closingWithUnreadBytesIsAReset(world: World) throws {
+            try world.run {
+                let (one, other) = try UnixStream.pair()
+                try await one.write("last")
+                try await other.write("unread")
+                await one.close()
+                let late = await ioError { try await other.write("late") }
+                #expect(late?.errno == .brokenPipe)
+                #expect(try await other.readExactly(4) == Array("last".utf8))
+                #expect(await ioError { try await other.readExactly(1) }?.errno == .connectionReset)
+                await other.close()
+                // Connections that nobody has accepted.
+                let address = freshName(world)
+                let listener = try await UnixListener.listen(on: address)
+                let client = try await UnixStream.connect(to: address)
+                await listener.close()
+                #expect(await ioError { try await client.readExactly(1) }?.errno == .connectionReset)
+                await client.close()
+                #expect(await ioError { try await UnixStream.connect(to: address) }?.errno == .connectionRefused)
+            }
+        }
+
+        @Test(arguments: World.allCases) func eachDirectionEndsByItself(world: World) throws {
+            try world.run {
+                let (one, other) = try UnixStream.pair()
+                try await one.write("last")
+                try await one.finishWriting()
+                #expect(await ioError { try await one.write("more") }?.errno == .brokenPipe)
+                #expect(try await other.readToEnd(limit: 10) == Array("last".utf8))
+                try await other.write(pattern(50_000))
+                #expect(try await one.readExactly(50_000) == pattern(50_000))
+                // A writer without room, whose peer closes.
+                let writing = start { try await other.write(pattern(10_000_000)) }
+                _ = try await one.readExactly(1)
+                await one.close()
+                let broken = await ioError(of: writing)
+                #expect([.connectionReset, .brokenPipe].contains(broken?.errno))
+                await other.close()
+                // Ended at once: the peer finds the end.
+                let (left, right) = try UnixStream.pair()
+                await left.abort()
+                #expect(try await right.readToEnd(limit: 1) == [])
+                await right.close()
+            }
+        }
+
         /// A connect that finds the queue full waits for room, and can be cancelled meanwhile.
-        @Test(arguments: World.real) func aFullQueueIsWaitedFor(world: World) throws {
+        @Test(arguments: World.allCases) func aFullQueueIsWaitedFor(world: World) throws {
             try world.run {
                 let address = freshName(world)
                 let listener = try await UnixListener.listen(on: address, backlog: 0)
@@ -160,7 +245,7 @@ extension LoopSuites {
             }
         }
 
-        @Test(arguments: World.real) func errorsNameTheListenerOfAClient(world: World) throws {
+        @Test(arguments: World.allCases) func errorsNameTheListenerOfAClient(world: World) throws {
             try world.run {
                 let address = freshName(world)
                 let listener = try await UnixListener.listen(on: address)
@@ -182,17 +267,16 @@ extension LoopSuites {
 
         // MARK: Files
 
-        @Test(arguments: World.real) func aFileThatIsThereIsReplacedOnlyWhenAsked(world: World) throws {
-            try world.run {
-                let folder = TemporaryFolder()
-                let path = "\(folder.path)/app.sock"
+        @Test(arguments: World.allCases) func aFileThatIsThereIsReplacedOnlyWhenAsked(world: World) throws {
+            try world.runInFolder { folder in
+                let path = "\(folder)/app.sock"
                 let address = UnixAddress.path(FilePath(path))
-                leaveStaleSocket(path, Int32(SOCK_STREAM.rawValue))
+                try leaveStaleSocket(path, .unixStream)
                 let error = await ioError { try await UnixListener.listen(on: address) }
                 let words =
                     "Address already in use (another program has it, or has left its file behind: see replacingStale)"
                 #expect(error?.description == "listen on \(path): \(words)")
-                #expect(names(in: folder.path) == ["app.sock"])
+                #expect(try await names(in: folder) == ["app.sock"])
                 let listener = try await UnixListener.listen(on: address, replacingStale: true)
                 // Somebody listens now: it is not stale.
                 let second = await ioError { try await UnixListener.listen(on: address, replacingStale: true) }
@@ -200,73 +284,72 @@ extension LoopSuites {
                 let client = try await UnixStream.connect(to: address)
                 await client.close()
                 await listener.close()
-                #expect(names(in: folder.path) == [])
+                #expect(try await names(in: folder) == [])
                 // What is no socket is never replaced.
                 try await File.write([1], to: FilePath(path))
                 let third = await ioError { try await UnixListener.listen(on: address, replacingStale: true) }
                 #expect(third?.errno == .addressInUse)
-                #expect(contents(ofFile: path) == [1])
+                #expect(try await File.contents(of: FilePath(path)) == [1])
                 let datagram = await ioError { try await UnixDatagramSocket.bind(to: address, replacingStale: true) }
                 #expect(datagram?.errno == .addressInUse)
             }
         }
 
-        @Test(arguments: World.real) func aFileThatIsAnothersByNowStays(world: World) throws {
-            try world.run {
-                let folder = TemporaryFolder()
-                let path = "\(folder.path)/app.sock"
+        @Test(arguments: World.allCases) func aFileThatIsAnothersByNowStays(world: World) throws {
+            try world.runInFolder { folder in
+                let path = "\(folder)/app.sock"
                 let listener = try await UnixListener.listen(on: .path(FilePath(path)))
-                unsafe #expect(unlink(path) == 0)
+                try await Files.remove(FilePath(path))
                 let other = try await UnixDatagramSocket.bind(to: .path(FilePath(path)))
                 await listener.close()
-                #expect(names(in: folder.path) == ["app.sock"])
+                #expect(try await names(in: folder) == ["app.sock"])
                 await other.close()
-                #expect(names(in: folder.path) == [])
+                #expect(try await names(in: folder) == [])
                 // Gone already: closing does not mind.
                 let last = try await UnixSeqpacketListener.listen(on: .path(FilePath(path)))
-                unsafe #expect(unlink(path) == 0)
+                try await Files.remove(FilePath(path))
                 await last.close()
             }
         }
 
-        @Test(arguments: World.real) func whatIsDroppedIsClosedWithItsFile(world: World) throws {
-            try world.run {
-                let folder = TemporaryFolder()
-                _ = try await UnixListener.listen(on: .path(FilePath("\(folder.path)/a")))
-                _ = try await UnixDatagramSocket.bind(to: .path(FilePath("\(folder.path)/b")))
-                _ = try await UnixSeqpacketListener.listen(on: .path(FilePath("\(folder.path)/c")))
+        @Test(arguments: World.allCases) func whatIsDroppedIsClosedWithItsFile(world: World) throws {
+            try world.runInFolder { folder in
+                _ = try await UnixListener.listen(on: .path(FilePath("\(folder)/a")))
+                _ = try await UnixDatagramSocket.bind(to: .path(FilePath("\(folder)/b")))
+                _ = try await UnixSeqpacketListener.listen(on: .path(FilePath("\(folder)/c")))
                 _ = try UnixStream.pair()
                 _ = try UnixSeqpacket.pair()
-                while !names(in: folder.path).isEmpty { try await Task.sleep(for: .microseconds(100)) }
+                while try await !names(in: folder).isEmpty { try await Task.sleep(for: .microseconds(100)) }
             }
         }
 
-        @Test(arguments: World.real) func permissionsAreThoseThatWereAskedFor(world: World) throws {
-            try world.run {
-                let folder = TemporaryFolder()
-                let path = FilePath("\(folder.path)/app.sock")
+        @Test(arguments: World.allCases) func permissionsAreThoseThatWereAskedFor(world: World) throws {
+            try world.runInFolder { folder in
+                let path = FilePath("\(folder)/app.sock")
                 let listener = try await UnixListener.listen(on: .path(path), permissions: [.ownerReadWrite])
                 #expect(try await FileStatus.of(path).permissions == [.ownerReadWrite])
                 await listener.close()
-                let none = FilePath("\(folder.path)/none/app.sock")
+                let none = FilePath("\(folder)/none/app.sock")
                 #expect(
                     await ioError { try await UnixListener.listen(on: .path(none)) }?.errno == .noSuchFileOrDirectory)
             }
         }
 
         /// Makes a socket file that nobody has open.
-        private func leaveStaleSocket(_ path: String, _ type: Int32) {
-            let descriptor = socket(AF_UNIX, type, 0)
-            let answer = unsafe UnixAddress.path(FilePath(path)).socketName.withSockaddr {
-                unsafe bind(descriptor, $0, $1)
-            }
-            #expect(answer == 0)
-            close(descriptor)
+        private func leaveStaleSocket(_ path: String, _ kind: SocketKind) throws {
+            let descriptor = try loop.driver.openSocket(kind)
+            try loop.driver.bind(descriptor, to: UnixAddress.path(FilePath(path)).socketName)
+            loop.driver.closeNow(descriptor)
+        }
+
+        /// The names in a folder of this world.
+        private func names(in folder: FilePath) async throws -> [String] {
+            try await Directory.entries(of: folder).map(\.name)
         }
 
         // MARK: Credentials
 
-        @Test(arguments: World.real) func credentialsAreThoseOfThePeer(world: World) throws {
+        @Test(arguments: World.allCases) func credentialsAreThoseOfThePeer(world: World) throws {
             try world.run {
                 let own = UnixCredentials(processID: getpid(), userID: geteuid(), groupID: getegid())
                 let (one, other) = try UnixStream.pair()
@@ -275,6 +358,8 @@ extension LoopSuites {
                 #expect(try left.peerCredentials == own)
                 for stream in [one, other] { await stream.close() }
                 for each in [left, right] { await each.close() }
+                // A simulation has no other process.
+                if world == .simulated { return }
 
                 // Another process, of another user if we may: it connects, and waits for the end.
                 let name = "rondo-credentials-\(getpid())-\(world)"
@@ -298,16 +383,17 @@ extension LoopSuites {
         // MARK: No descriptor left
 
         /// In a process of its own, as for TCP: the listener pauses, says so, does not spin, and goes on.
-        @Test(arguments: World.real) func aShortageOfDescriptorsPasses(world: World) async throws {
+        @Test(arguments: World.allCases) func aShortageOfDescriptorsPasses(world: World) async throws {
             await #expect(processExitsWith: .success) { [world = world as World] in
                 let log = Journal<String>()
-                try world.run {
-                    $0.logger = .recording(in: log)
-                } _: {
+                let configure: (inout LoopConfiguration) -> Void = { $0.logger = .recording(in: log) }
+                try world.run(configure, simulatedDescriptors: 64) {
                     let address = UnixAddress.abstract("rondo-shortage-\(getpid())")
                     let listener = try await UnixListener.listen(on: address)
                     var limit = rlimit(rlim_cur: 64, rlim_max: 64)
-                    unsafe #expect(setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0)
+                    if world != .simulated {
+                        unsafe #expect(setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0)
+                    }
                     var clients: [UnixStream] = []
                     let error = await ioError {
                         while true { clients.append(try await UnixStream.connect(to: address)) }

@@ -69,6 +69,11 @@ package protocol Driver: AnyObject {
     func localAddress(of socket: Descriptor) throws(Errno) -> SocketAddress
     /// The address of the socket's peer.
     func peerAddress(of socket: Descriptor) throws(Errno) -> SocketAddress
+    /// A pipe, whose ends do not block.
+    func openPipe() throws(Errno) -> (reader: Descriptor, writer: Descriptor)
+    /// A descriptor of our own for what another one stands for, and how it is read and written. That one stays open and
+    /// as it is.
+    func share(_ descriptor: Descriptor, forWriting: Bool) throws(Errno) -> (descriptor: Descriptor, kind: StreamKind)
     /// Reads from a pipe, terminal or the like what is there. Answers a count, 0 at the end, or a negated errno:
     /// `EAGAIN` if there is nothing; then `poll` tells when there is.
     func readNow(_ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind) -> Int32
@@ -80,6 +85,10 @@ package protocol Driver: AnyObject {
     var lookUpHost: @Sendable (String) -> HostAnswer { get }
     /// Closes a descriptor that no operation uses, at once.
     func closeNow(_ descriptor: Descriptor)
+    /// Closes a descriptor that came with a message, after the loop has closed as well.
+    var closeReceived: @Sendable (Descriptor) -> Void { get }
+    /// The files that Unix sockets are bound to.
+    var socketFiles: any SocketFiles { get }
 }
 
 extension Driver {
@@ -114,14 +123,4 @@ package enum StreamKind: Sendable {
     case socket
     /// It is never "not ready", and may block all the same: it is read by operations only.
     case file
-}
-
-extension Driver {
-    // For drivers whose world has no pipes.
-    package func readNow(
-        _ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind
-    ) -> Int32 { -EOPNOTSUPP }
-    package func writeNow(
-        _ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind
-    ) -> Int32 { -EOPNOTSUPP }
 }

@@ -107,6 +107,10 @@ extension KernelDriver {
     package func closeNow(_ descriptor: Descriptor) {
         _ = Glibc.close(descriptor.rawValue)  // an error of close leaves nothing that could be done
     }
+
+    package var closeReceived: @Sendable (Descriptor) -> Void { { _ = Glibc.close($0.rawValue) } }
+
+    package var socketFiles: any SocketFiles { KernelSocketFiles() }
 }
 
 /// The family of a socket; −1 if it can't be had.

@@ -7,17 +7,15 @@ import SystemPackage
 /// The file that a socket was bound to.
 struct BoundPath: Sendable {
     private let path: String
-    private let device: UInt64
-    private let inode: UInt64
+    private let file: SocketFile
+    private let files: any SocketFiles
 
     /// The file at `path`; nil if there is none.
-    init?(_ path: String) {
-        var status = stat()
-        // SAFETY: the status outlives the call.
-        guard unsafe lstat(path, &status) == 0 else { return nil }
+    init?(_ path: String, in files: any SocketFiles) {
+        guard let file = try? files.file(at: path) else { return nil }
         self.path = path
-        device = UInt64(status.st_dev)
-        inode = UInt64(status.st_ino)
+        self.file = file
+        self.files = files
     }
 
     /// Removes the file, if it is still the same.
@@ -29,26 +27,22 @@ struct BoundPath: Sendable {
     }
 
     func removeNow() {
-        if let now = BoundPath(path), now.device == device, now.inode == inode { unsafe unlink(path) }
+        if let now = try? files.file(at: path), now == file { files.remove(path) }
     }
 
     /// Removes a socket that nobody has open any more: connecting to it is refused.
     ///
     /// - Returns: 0, or a negated errno: `EADDRINUSE` if somebody listens, or it is no socket.
-    static func removeStale(_ path: String, _ kind: SocketKind) -> Int32 {
-        var status = stat()
-        // SAFETY: the status outlives the call.
-        guard unsafe lstat(path, &status) == 0 else { return errno == ENOENT ? 0 : -errno }
-        guard status.st_mode & S_IFMT == S_IFSOCK, let found = BoundPath(path) else { return -EADDRINUSE }
-        let flags = Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        let probe = socket(kind.domain, kind.type | flags, 0)
-        if probe < 0 { return -errno }
-        defer { Glibc.close(probe) }
-        // SAFETY: the name outlives the call.
-        let answer = unsafe UnixAddress.path(FilePath(path)).socketName.withSockaddr { unsafe connect(probe, $0, $1) }
-        guard answer < 0, errno == ECONNREFUSED else { return -EADDRINUSE }
-        found.removeNow()
-        return 0
+    static func removeStale(_ path: String, _ kind: SocketKind, in files: any SocketFiles) -> Int32 {
+        do throws(Errno) {
+            guard let found = try files.file(at: path) else { return 0 }
+            guard found.isSocket, let bound = BoundPath(path, in: files) else { return -EADDRINUSE }
+            guard files.probe(path, kind) == -ECONNREFUSED else { return -EADDRINUSE }
+            bound.removeNow()
+            return 0
+        } catch {
+            return -error.rawValue
+        }
     }
 }
 

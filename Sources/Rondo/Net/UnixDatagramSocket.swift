@@ -41,7 +41,7 @@ public final class UnixDatagramSocket: Sendable {
                     let descriptor = try loop.driver.openSocket(.unixDatagram)
                     bound = BoundUnixSocket(descriptor: descriptor, address: address, path: nil)
                 } catch {
-                    throw BoundUnixSocket.failure("open", "a Unix datagram socket", error, on: loop)
+                    throw IOError("open", "a Unix datagram socket", .system(error))
                 }
             } else {
                 bound = try await BoundUnixSocket.make(
@@ -73,7 +73,7 @@ public final class UnixDatagramSocket: Sendable {
             }
             return (end(first), end(second))
         } catch {
-            throw BoundUnixSocket.failure("make", "a pair of Unix datagram sockets", error, on: loop)
+            throw IOError("make", "a pair of Unix datagram sockets", .system(error))
         }
     }
 
@@ -92,7 +92,7 @@ public final class UnixDatagramSocket: Sendable {
             let answer = await socket.receive(
                 upTo: max(0, limit), controlSize: controlSize, flags: UnixControl.messageFlags)
             if answer < 0 { throw socket.error(peerAddress == nil ? "receive on" : "receive from", answer) }
-            return UnixControl.take(socket.incoming, count: Int(answer)).message
+            return UnixControl.take(socket.incoming, count: Int(answer), of: loop.driver).message
         }
     }
 

@@ -85,6 +85,7 @@ struct BoundUnixSocket {
     ) async throws(IOError) -> BoundUnixSocket {
         if let problem = address.problem { throw IOError(verb, "\(address)", .invalid(problem)) }
         let path = address.path?.string
+        let files = loop.driver.socketFiles
         do throws(Errno) {
             let descriptor = try loop.driver.openSocket(kind)
             var file: BoundPath?
@@ -93,14 +94,11 @@ struct BoundUnixSocket {
                     try loop.driver.bind(descriptor, to: address.socketName)
                 } catch {
                     guard error == .addressInUse, replacingStale, let path else { throw error }
-                    _ = try checked(await loop.runBlocking { BoundPath.removeStale(path, kind) })
+                    _ = try checked(await loop.runBlocking { BoundPath.removeStale(path, kind, in: files) })
                     try loop.driver.bind(descriptor, to: address.socketName)
                 }
-                file = path.flatMap { BoundPath($0) }
-                if let path, let permissions {
-                    // SAFETY: the path is only lent for the call.
-                    try systemCall { unsafe chmod(path, permissions.rawValue) }
-                }
+                file = path.flatMap { BoundPath($0, in: files) }
+                if let path, let permissions { try files.setMode(permissions.rawValue, at: path) }
                 if let backlog { try loop.driver.startListening(descriptor, backlog: Int32(clamping: backlog)) }
                 return BoundUnixSocket(descriptor: descriptor, address: address, path: file)
             } catch {
@@ -109,7 +107,7 @@ struct BoundUnixSocket {
                 throw error
             }
         } catch {
-            throw failure(verb, "\(address)", error, on: loop)
+            throw IOError(verb, "\(address)", .system(error))
         }
     }
 
@@ -124,7 +122,7 @@ struct BoundUnixSocket {
         do throws(Errno) {
             descriptor = try loop.driver.openSocket(kind)
         } catch {
-            throw failure("connect to", "\(address)", error, on: loop)
+            throw IOError("connect to", "\(address)", .system(error))
         }
         var answer = await connect(descriptor, to: address, on: loop)
         var pause = RetryPause()
@@ -135,14 +133,6 @@ struct BoundUnixSocket {
         // SAFETY: closing points to nothing.
         _ = await unsafe loop.performToTheEnd(.close(descriptor))
         throw IOError("connect to", "\(address)", IOError.cause(ofAnswer: answer))
-    }
-
-    /// The error for a socket that can't be had.
-    static func failure(_ verb: String, _ subject: String, _ error: Errno, on loop: EventLoop) -> IOError {
-        if error == .notSupportedOnSocket, loop.driver.name == "simulated" {
-            return IOError(verb, subject, .invalid("a simulation has no Unix sockets"))
-        }
-        return IOError(verb, subject, .system(error))
     }
 
     private static func connect(_ descriptor: Descriptor, to address: UnixAddress, on loop: EventLoop) async -> Int32 {

@@ -23,8 +23,13 @@ public struct UnixMessage: Sendable {
 public final class ReceivedDescriptor: Sendable {
     /// −1 when it was taken or closed.
     private let number: Atomic<Int32>
+    private let closing: @Sendable (Descriptor) -> Void
 
-    init(_ number: Int32) { self.number = Atomic(number) }
+    /// - Parameter closing: closes it, on any thread.
+    init(_ number: Int32, closing: @escaping @Sendable (Descriptor) -> Void) {
+        self.number = Atomic(number)
+        self.closing = closing
+    }
 
     deinit { close() }
 
@@ -38,7 +43,7 @@ public final class ReceivedDescriptor: Sendable {
 
     /// Closes it, if it was not taken.
     public func close() {
-        if let descriptor = take() { _ = Glibc.close(descriptor.rawValue) }
+        if let descriptor = take() { closing(Descriptor(rawValue: descriptor.rawValue)) }
     }
 
     private static func named(_ number: Int32) -> FileDescriptor? {
@@ -84,7 +89,9 @@ enum UnixControl {
     }
 
     /// What an operation has received into `memory`; it answered `count`. Every descriptor in there has an owner now.
-    static func take(_ memory: MessageMemory, count: Int) -> (message: UnixMessage, hasTime: Bool) {
+    static func take(
+        _ memory: MessageMemory, count: Int, of driver: any Driver
+    ) -> (message: UnixMessage, hasTime: Bool) {
         var descriptors: [ReceivedDescriptor] = []
         var hasTime = false
         unsafe memory.forEachControlMessage { level, type, data in
@@ -93,7 +100,7 @@ enum UnixControl {
             // SAFETY: the data is a row of numbers, read within its bounds.
             for index in 0..<data.count / 4 {
                 let number = unsafe data.loadUnaligned(fromByteOffset: index * 4, as: Int32.self)
-                descriptors.append(ReceivedDescriptor(number))
+                descriptors.append(ReceivedDescriptor(number, closing: driver.closeReceived))
             }
         }
         let message = UnixMessage(

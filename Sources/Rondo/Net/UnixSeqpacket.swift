@@ -40,7 +40,7 @@ public final class UnixSeqpacket: @unchecked Sendable {
             let name = "the other end of a pair"
             return (UnixSeqpacket(first, name: name, loop: loop), UnixSeqpacket(second, name: name, loop: loop))
         } catch {
-            throw BoundUnixSocket.failure("make", "a pair of Unix seqpacket sockets", error, on: loop)
+            throw IOError("make", "a pair of Unix seqpacket sockets", .system(error))
         }
     }
 
@@ -64,7 +64,7 @@ public final class UnixSeqpacket: @unchecked Sendable {
             let answer = await socket.receive(
                 upTo: max(0, limit), controlSize: controlSize, flags: UnixControl.messageFlags)
             if answer < 0 { throw socket.error("receive from", answer) }
-            let (message, hasTime) = UnixControl.take(socket.incoming, count: Int(answer))
+            let (message, hasTime) = UnixControl.take(socket.incoming, count: Int(answer), of: loop.driver)
             return answer > 0 || hasTime ? message : nil
         }
     }

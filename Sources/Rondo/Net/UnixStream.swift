@@ -45,7 +45,7 @@ public final class UnixStream: SocketStream, @unchecked Sendable {
             let name = "the other end of a pair"
             return (UnixStream(first, name: name, loop: loop), UnixStream(second, name: name, loop: loop))
         } catch {
-            throw BoundUnixSocket.failure("make", "a pair of Unix streams", error, on: loop)
+            throw IOError("make", "a pair of Unix streams", .system(error))
         }
     }
 
@@ -87,9 +87,9 @@ public final class UnixStream: SocketStream, @unchecked Sendable {
 
     /// Waits for bytes, and takes the descriptors that came with them.
     ///
-    /// Bytes that came with descriptors and bytes that came without are never put together. What ``read(upTo:)`` reads
-    /// loses its descriptors, and it reads ahead: so after the first ``read(upTo:)`` this is refused. The other way
-    /// round is no mistake.
+    /// Descriptors end a message: it may begin with bytes that came without any, and goes no further than those that
+    /// the descriptors were sent with. What ``read(upTo:)`` reads loses its descriptors, and it reads ahead: so after
+    /// the first ``read(upTo:)`` this is refused. The other way round is no mistake.
     ///
     /// If the task is cancelled it throws, and nothing is lost by that: the next call gets it.
     ///
@@ -113,7 +113,7 @@ public final class UnixStream: SocketStream, @unchecked Sendable {
             memory.prepareToReceive(upTo: max(1, limit), controlSize: controlSize)
             let answer = await messages.receiveMessage(memory)
             if answer < 0 { throw failure("read from", answer) }
-            let message = UnixControl.take(memory, count: Int(answer)).message
+            let message = UnixControl.take(memory, count: Int(answer), of: loop.driver).message
             return answer == 0 ? nil : message
         }
     }

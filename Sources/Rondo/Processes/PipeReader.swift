@@ -50,12 +50,15 @@ public final class PipeReader: @unchecked Sendable {
     /// A pipe within the program.
     public static func makePipe() throws(IOError) -> (reader: PipeReader, writer: PipeWriter) {
         let loop = EventLoop.required(for: "PipeReader.makePipe")
-        let (reader, writer) = try StreamEnd.pipe(name: "a pipe")
-        for end in [reader, writer] { _ = rondo_set_nonblocking(end.rawValue) }
-        return (
-            PipeReader(StreamEnd(reader, kind: .nonBlocking, name: "a pipe", forWriting: false, loop: loop)),
-            PipeWriter(StreamEnd(writer, kind: .nonBlocking, name: "a pipe", forWriting: true, loop: loop))
-        )
+        do throws(Errno) {
+            let (reader, writer) = try loop.driver.openPipe()
+            return (
+                PipeReader(StreamEnd(reader, kind: .nonBlocking, name: "a pipe", forWriting: false, loop: loop)),
+                PipeWriter(StreamEnd(writer, kind: .nonBlocking, name: "a pipe", forWriting: true, loop: loop))
+            )
+        } catch {
+            throw IOError("make", "a pipe", .system(error))
+        }
     }
 
     /// Waits for bytes.

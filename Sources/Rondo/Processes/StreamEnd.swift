@@ -80,29 +80,17 @@ final class StreamEnd: @unchecked Sendable {
     // MARK: Descriptors of others
 
     /// Makes an end of a descriptor that belongs to somebody else, and stays open when this is closed.
-    ///
-    /// The descriptor's file description may be shared with other programs (a shell's terminal), so it must not become
-    /// non-blocking. Pipes, terminals and the like are opened once more through `/proc`, which gives a description of
-    /// our own; where that is refused, the shared one is asked before each call.
     static func sharing(
         _ descriptor: Int32, name: String, forWriting: Bool, loop: EventLoop
     ) throws(IOError) -> StreamEnd {
-        guard loop.driver is any KernelDriver else {
-            throw IOError("open", name, .invalid("a simulation has no streams of the process"))
+        do throws(Errno) {
+            let own = try loop.driver.share(Descriptor(rawValue: descriptor), forWriting: forWriting)
+            return StreamEnd(own.descriptor, kind: own.kind, name: name, forWriting: forWriting, loop: loop)
+        } catch {
+            if !(loop.driver is any KernelDriver), error == .badFileDescriptor {
+                throw IOError("open", name, .invalid("a simulation has no streams of the process"))
+            }
+            throw IOError("open", name, .system(error))
         }
-        let form = rondo_descriptor_form(descriptor)
-        var kind = StreamKind.nonBlocking
-        var own: Int32 = -1
-        switch form {
-        case Int32(RONDO_FORM_STREAM.rawValue): own = rondo_reopen(descriptor, forWriting ? 1 : 0)
-        case Int32(RONDO_FORM_SOCKET.rawValue): kind = .socket
-        default: kind = .file
-        }
-        if own < 0 {
-            if kind == .nonBlocking { kind = .shared }
-            own = rondo_duplicate(descriptor)
-        }
-        if own < 0 { throw IOError("open", name, IOError.cause(ofAnswer: own)) }
-        return StreamEnd(Descriptor(rawValue: own), kind: kind, name: name, forWriting: forWriting, loop: loop)
     }
 }

@@ -54,6 +54,18 @@ final class SpyDriver: Driver {
     }
 
     func close() { base.close() }
+    var closeReceived: @Sendable (Descriptor) -> Void { base.closeReceived }
+    var socketFiles: any SocketFiles { base.socketFiles }
+    func readNow(
+        _ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind
+    ) -> Int32 { unsafe base.readNow(descriptor, bytes, count: count, kind: kind) }
+    func writeNow(_ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind) -> Int32 {
+        unsafe base.writeNow(descriptor, bytes, count: count, kind: kind)
+    }
+    func openPipe() throws(Errno) -> (reader: Descriptor, writer: Descriptor) { try base.openPipe() }
+    func share(_ descriptor: Descriptor, forWriting: Bool) throws(Errno) -> (descriptor: Descriptor, kind: StreamKind) {
+        try base.share(descriptor, forWriting: forWriting)
+    }
     func openSocket(_ kind: SocketKind) throws(Errno) -> Descriptor { try base.openSocket(kind) }
     func openSocketPair(_ kind: SocketKind) throws(Errno) -> (Descriptor, Descriptor) {
         try base.openSocketPair(kind)

@@ -36,6 +36,9 @@ enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible
 
     var testDescription: String { rawValue }
 
+    /// The simulation that a test body runs in, if it does.
+    @TaskLocal static var simulation: Simulation?
+
     /// How a loop of this world is configured.
     var configuration: LoopConfiguration {
         var configuration = LoopConfiguration()
@@ -45,10 +48,13 @@ enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible
 
     /// Runs `body` on a new loop of this world, on the calling thread, and checks that the loop leaves nothing behind.
     ///
-    /// - Parameter objectsOutliveIt: whether the body leaves streams or files to tasks that outlive the loop.
+    /// - Parameters:
+    ///   - objectsOutliveIt: whether the body leaves streams or files to tasks that outlive the loop.
+    ///   - simulatedDescriptors: the most descriptors of the simulated world.
     @discardableResult
     func run<T: Sendable>(
         _ adjust: (inout LoopConfiguration) -> Void = { _ in }, objectsOutliveIt: Bool = false,
+        simulatedDescriptors: Int = SimulationOptions().descriptorLimit,
         sourceLocation: SourceLocation = #_sourceLocation, _ body: sending @escaping () async throws -> T
     ) throws -> T {
         var configuration = configuration
@@ -69,9 +75,14 @@ enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible
             options.loop = configuration
             // Many tests are about the order in which the loop runs its jobs.
             options.order = .firstInFirstOut
-            return try Simulation.run(options: options) { _ in try await unsafe main() }
+            options.descriptorLimit = simulatedDescriptors
+            return try Simulation.run(options: options) { simulation in
+                witness.simulation = simulation
+                return try await Self.$simulation.withValue(simulation) { try await unsafe main() }
+            }
         }
         witness.check(sourceLocation)
+        if !objectsOutliveIt { witness.checkSimulation(sourceLocation) }
         weak let rest = witness.loop
         witness.loop = nil
         // Tasks that outlive their loop keep hold of the counter that wakes it, and of what they use.
@@ -107,6 +118,13 @@ enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible
 private final class Witness: @unchecked Sendable {
     // SAFETY: written on the loop's thread, which is also the thread that reads it after the loop has ended.
     var loop: EventLoop?
+    var simulation: Simulation?
+
+    /// Nothing of the simulated world is open any more.
+    func checkSimulation(_ sourceLocation: SourceLocation) {
+        let open = simulation?.openDescriptors ?? []
+        #expect(open.isEmpty, "left behind", sourceLocation: sourceLocation)
+    }
 
     func check(_ sourceLocation: SourceLocation) {
         guard let loop else { return }
