@@ -12,7 +12,7 @@ import RondoDatabase
 struct PostgresSelect: RondoProgram {
     func run() async throws {
         let arguments = CommandLine.arguments
-        guard arguments.count == 6 || arguments.count == 7, let tasks = Int(arguments[2]), let connections = Int(arguments[3]),
+        guard (6...7).contains(arguments.count), let tasks = Int(arguments[2]), let connections = Int(arguments[3]),
             let seconds = Double(arguments[4]), let scale = Int(arguments[5]),
             let depth = Int(arguments.count == 7 ? arguments[6] : "1")
         else { fatalError("usage: postgres-select CONNECTION-STRING TASKS CONNECTIONS SECONDS SCALE [PIPELINE-DEPTH]") }

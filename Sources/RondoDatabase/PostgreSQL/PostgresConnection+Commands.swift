@@ -62,8 +62,8 @@ extension PostgresConnection {
         if Task.isCancelled { throw SQLError("run", query.text, .cancelled) }
     }
 
-    /// Runs a statement to its end. What usually needs no wait is no async call here: a thousand tasks that do this have
-    /// a thousand stacks, and each frame on them is memory that is touched once in a round.
+    /// Runs a statement to its end. What usually needs no wait is no async call here: a thousand tasks that do this
+    /// have a thousand stacks, and each frame on them is memory that is touched once in a round.
     func run(_ query: SQLQuery, turn: AsyncSemaphore) async throws(SQLError) -> Answer {
         if !turn.tryAcquire() { try await turn.acquire(for: query) }
         let outcome: Result<Answer, SQLError>

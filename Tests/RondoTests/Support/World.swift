@@ -73,6 +73,7 @@ enum World: String, CaseIterable, Codable, Sendable, CustomTestStringConvertible
             if driver != nil { return try EventLoop.run(configuration: configuration) { try await unsafe main() } }
             var options = SimulationOptions()
             options.loop = configuration
+            options.receiveBufferLimit = configuration.receiveBufferLimit
             // Many tests are about the order in which the loop runs its jobs.
             options.order = .firstInFirstOut
             options.descriptorLimit = simulatedDescriptors
