@@ -192,6 +192,111 @@ extension DatabaseSuites.Postgres {
             }
         }
 
+        /// What the server refuses only when it commits is the failure of the statement that it belongs to.
+        @Test(arguments: LoopKind.allCases) func aRefusalAtTheCommitIsNobodyElses(_ kind: LoopKind) throws {
+            try pipelined(kind) { pool, observer in
+                try await observer.execute(
+                    """
+                    DROP TABLE IF EXISTS late; CREATE TABLE late (n INT UNIQUE DEFERRABLE INITIALLY DEFERRED);
+                    INSERT INTO late VALUES (1)
+                    """)
+                var tasks: [Task<[SQLRow], any Error>] = []
+                try await whileLocked(observer) {
+                    tasks = try await begin(
+                        pool, observer, first: Self.waitForLock,
+                        ["INSERT INTO late VALUES (1) RETURNING n", "SELECT 2", "SELECT 3", "SELECT 4"])
+                }
+                let error = try await failure { _ = try await tasks[1].value }
+                #expect(error.refusal?.kind == .uniqueViolation, "\(error)")
+                for number in 2...4 {
+                    let rows = try await tasks[number].value
+                    #expect(rows.map(\.values) == [[.integer(Int64(number))]])
+                }
+                // As one transaction.
+                let whole = try await failure {
+                    _ = try await pool.withConnection {
+                        try await $0.pipeline(["SELECT 1", "INSERT INTO late VALUES (1)", "SELECT 2"])
+                    }
+                }
+                #expect(whole.refusal?.kind == .uniqueViolation, "\(whole)")
+                let count = try await pool.first("SELECT count(*) FROM late")
+                #expect(count?.values == [.integer(1)])
+                let statistics = await pool.statistics
+                #expect(statistics.connected == 1 && statistics.dropped == 0)
+            }
+        }
+
+        /// Nobody waits for ever for a statement that the server has not begun with.
+        @Test(arguments: LoopKind.allCases) func whoIsCancelledBehindALongStatementGoesOn(_ kind: LoopKind) throws {
+            try pipelined(kind, server: { $0.cancelPatience = .milliseconds(20) }) { pool, observer in
+                var tasks: [Task<[SQLRow], any Error>] = []
+                try await whileLocked(observer) {
+                    tasks = try await begin(
+                        pool, observer, first: Self.waitForLock, ["SELECT 1", "SELECT pg_sleep(86400)", "SELECT 3"])
+                    tasks[2].cancel()
+                    let error = try await failure { _ = try await tasks[2].value }
+                    #expect(error.isDisconnection && "\(error)".contains("the task was cancelled"), "\(error)")
+                }
+                // When its turn comes, it is ended, and those behind it are answered.
+                let rows = try await tasks[3].value
+                #expect(rows.map(\.values) == [[.integer(3)]])
+            }
+        }
+
+        /// Only those that a request may have met are run once more: here the time limit of the server has ended it.
+        @Test(arguments: LoopKind.allCases) func whatTheServerEndsByItselfIsNotRunAgain(_ kind: LoopKind) throws {
+            try pipelined(kind) { pool, observer in
+                try await observer.execute("DROP SEQUENCE IF EXISTS runs; CREATE SEQUENCE runs")
+                try await pool.withConnection { _ = try await $0.execute("SET statement_timeout TO 100") }
+                var tasks: [Task<[SQLRow], any Error>] = []
+                try await whileLocked(observer) {
+                    tasks = try await begin(
+                        pool, observer, first: Self.waitForLock,
+                        ["SELECT 1", "SELECT 2", "SELECT 3", "SELECT nextval('runs'), pg_sleep(86400)"])
+                    tasks[0].cancel()
+                    _ = try await failure { _ = try await tasks[0].value }
+                }
+                let error = try await failure { _ = try await tasks[4].value }
+                #expect(error.refusal?.code == "57014", "\(error)")
+                let runs = try await observer.first("SELECT last_value FROM runs")
+                #expect(runs?.values == [.integer(1)])
+            }
+        }
+
+        /// The task that sends for others has nothing of the one that gave its connection back.
+        @Test func nobodysTaskLocalsReachOthers() throws {
+            let seen = Shared<[String]>([])
+            try pipelined(.machine, server: { $0.onNotice = { _ in seen.change { $0.append(Self.name) } } }) {
+                pool, _ in
+                try await pool.withConnection {
+                    try await $0.execute(
+                        """
+                        CREATE OR REPLACE FUNCTION pg_temp.note() RETURNS INT LANGUAGE plpgsql
+                        AS $$ BEGIN RAISE NOTICE 'x'; RETURN 1; END $$
+                        """)
+                }
+                let gate = AsyncEvent()
+                let isInside = AsyncEvent()
+                let holder = start {
+                    try await Self.$name.withValue("holder") {
+                        try await pool.withConnection { _ in
+                            isInside.set()
+                            try await gate.wait()
+                        }
+                    }
+                }
+                try await isInside.wait()
+                let other = start { try await pool.query("SELECT pg_temp.note()") }
+                try await waitUntil { await pool.statistics.waiting == 1 }
+                gate.set()
+                try await holder.value
+                _ = try await other.value
+            }
+            #expect(seen.value == ["nobody"])
+        }
+
+        @TaskLocal private static var name = "nobody"
+
         /// The connection is given up, and what waits is run on another.
         @Test func aServerThatDoesNotEndItIsGivenUp() throws {
             try pipelined(.machine, server: { $0.cancelPatience = .milliseconds(50) }) { pool, observer in

@@ -12,7 +12,7 @@ extension EventLoop {
     /// From any thread, through the face for tasks of this loop.
     @inline(__always)
     func enqueuePinned(_ job: UnownedJob) {
-        if isInGroup { JobReference(job).owner = .loop }
+        JobReference(job).owner = .loop
         enqueue(job)
     }
 
@@ -29,8 +29,9 @@ extension EventLoop {
     func run(_ job: UnownedJob, on executor: UnownedTaskExecutor) {
         // SAFETY: the scheduler has given the job up.
         if JobReference(job).owner == .actor {
-            unsafe job.runSynchronously(
-                isolatedTo: serialFace.asUnownedSerialExecutor(), taskExecutor: taskFace.asUnownedTaskExecutor())
+            // What the actor calls goes on in the job if that is where the task wants to be.
+            let tasks = unsafe group?.asUnownedTaskExecutor() ?? taskFace.asUnownedTaskExecutor()
+            unsafe job.runSynchronously(isolatedTo: serialFace.asUnownedSerialExecutor(), taskExecutor: tasks)
         } else {
             unsafe job.runSynchronously(on: executor)
         }

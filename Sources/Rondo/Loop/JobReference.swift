@@ -89,8 +89,7 @@ package struct JobReference {
         }
     }
 
-    /// Whose a job is, which each enqueue says: the runtime's own value for a new job or one that it enqueues is
-    /// `anyLoop`.
+    /// Whose a job is. Each enqueue says it: in a job that is no task's the word may hold anything before.
     enum Owner: UInt {
         /// That of any loop of the group.
         case anyLoop = 0

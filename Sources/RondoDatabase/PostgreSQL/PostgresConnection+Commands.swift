@@ -244,12 +244,31 @@ extension PostgresConnection {
                 failure = error(refusal, query)
             }
         }
-        // The point at which the server is through with all of them.
-        _ = try await nextResult()
+        if let refusal = try await synchronize(), failure == nil { failure = error(refusal, queries.last!) }
         guard handle.exitPipeline() else { throw refusedToSend() }
         if handle.isLost { throw lose(handle.errorMessage) }
         if let failure { throw failure }
         return answers
+    }
+
+    /// Reads to the point at which the server is through with what was sent before. There it commits, and may still
+    /// refuse: because of a constraint that is checked then, or a conflict.
+    ///
+    /// - Returns: the refusal.
+    func synchronize() async throws(SQLError) -> SQLRefusal? {
+        var refusal: SQLRefusal?
+        var ends = 0
+        while ends < 2 {
+            if let result = try await nextResult() {
+                if result.status == .pipelineSync { return refusal }
+                guard result.status == .failed else { break }
+                refusal = refusal ?? result.refusal
+            } else {
+                // The end of a refusal, which libpq reports as an answer of its own.
+                ends += 1
+            }
+        }
+        throw lose(handle?.isLost == true ? handle!.errorMessage : "the server's answers do not fit the statements")
     }
 }
 #endif

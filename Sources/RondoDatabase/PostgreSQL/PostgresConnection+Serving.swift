@@ -8,8 +8,8 @@ import Rondo
 /// The statement that the server runs now, of those that the connection serves.
 struct ServedStatement {
     var statement: QueuedStatement?
-    /// Whether the server was asked to end one of those that came before it.
-    var wasOneEnded = false
+    /// Whether the server was asked to end it.
+    var wasEnded = false
     /// Waits until the server has ended the one that it was asked to end.
     var patience: Task<Void, Never>?
 }
@@ -31,12 +31,16 @@ extension PostgresConnection {
                 guard let statement = underWay.first else { break }
                 statement.finish(try await outcome(of: statement))
                 underWay.removeFirst()
+                // The request may have come too late for it, and have met the next one.
+                if served.wasEnded { for other in underWay { other.mayHaveBeenMistaken = true } }
+                served = ServedStatement()
             }
             if try !opened().exitPipeline() { throw refusedToSend() }
         } catch {
             for statement in underWay { statement.finish(.answered(.failure(error))) }
+            served.patience?.cancel()
+            served = ServedStatement()
         }
-        served = ServedStatement()
         turn.release()
     }
 
@@ -92,27 +96,26 @@ extension PostgresConnection {
             let preparation = try await answer(query, nil)
             failure = failure ?? preparation.failure
         }
+        if failure != nil, prepared.find(query.text) === statement.prepared { prepared.forget(query.text) }
         var answer = try await answer(query, statement.prepared)
-        answer.failure = failure ?? answer.failure
-        // The point at which the server is through with it.
-        _ = try await nextResult()
+        failure = failure ?? answer.failure
+        let atCommit = try await synchronize()
+        answer.failure = failure ?? atCommit
         if handle?.isLost ?? true { throw lose(answer.failure?.message ?? handle?.errorMessage ?? "") }
-        if failure != nil { prepared.forget(query.text) }
         let outcome = answered(answer, statement)
         if command.stopping == nil {
             settle()
         } else {
-            served.wasOneEnded = true
-            await finish()
+            served.wasEnded = true
             served.patience?.cancel()
+            await finish()
         }
         return outcome
     }
 
     private func answered(_ answer: Answer, _ statement: QueuedStatement) -> QueuedStatement.Outcome {
         guard let failure = answer.failure else { return .answered(.success(answer)) }
-        // A request to end a statement that came too late for it has met the next one.
-        let wasMistaken = failure.code == "57014" && command.stopping == nil && served.wasOneEnded
+        let wasMistaken = failure.code == "57014" && command.stopping == nil && statement.mayHaveBeenMistaken
         if forgets(statement.prepared, statement.query, failure) || wasMistaken { return .goesAlone }
         return .answered(.failure(error(failure, statement.query)))
     }
@@ -121,22 +124,34 @@ extension PostgresConnection {
 
     /// The task of a statement that is under way was cancelled.
     func end(_ statement: QueuedStatement) {
-        // When it is the one that the server runs, it will be ended.
-        if served.statement === statement { endServed() }
+        if served.statement === statement { return endServed() }
+        // When it is the one that the server runs, it will be ended. Until then nothing can be done about it; and after
+        // a while its task does not wait for that any more.
+        statement.patience = Task(executorPreference: loop.executor) {
+            do { try await Task.sleep(for: self.configuration.cancelPatience) } catch { return }
+            await self.giveUp(statement)
+        }
+    }
+
+    private func giveUp(_ statement: QueuedStatement) {
+        if served.statement === statement { return }
+        let words =
+            "the task was cancelled, and the statement waits on the server for another one, or was run meanwhile"
+        statement.finish(.answered(.failure(SQLError("run", statement.query.text, .disconnected(words)))))
     }
 
     /// Asks the server to end the statement that it runs. If that does not happen in time, the connection is given up.
     private func endServed() {
-        guard let statement = served.statement, !statement.isOver, command.stopping == nil else { return }
+        guard let statement = served.statement, command.stopping == nil else { return }
         askToStop()
         served.patience = Task(executorPreference: loop.executor) {
-            try? await Task.sleep(for: self.configuration.cancelPatience)
+            do { try await Task.sleep(for: self.configuration.cancelPatience) } catch { return }
             await self.losePatience(with: statement)
         }
     }
 
     private func losePatience(with statement: QueuedStatement) async {
-        if statement.isOver { return }
+        guard served.statement === statement, !served.wasEnded else { return }
         let watch = watch
         _ = lose("the server did not end a command within \(configuration.cancelPatience)")
         // Ends the wait for the answer.

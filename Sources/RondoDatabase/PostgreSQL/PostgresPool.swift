@@ -35,8 +35,12 @@ public actor PostgresPool: SQLDatabase {
         /// statement that takes long delays those that were sent after it on its connection, though others be free by
         /// then. Each statement is a transaction of its own in any case. Only those that begin with `SELECT`, `INSERT`,
         /// `UPDATE`, `DELETE`, `MERGE`, `WITH` or `VALUES` share a connection; all others, and transactions, rows that
-        /// are read as they come, and ``PostgresPool/withConnection(_:)`` have one to themselves, as ever. A statement
-        /// that others were sent after is ended by cancellation as ever; the one after it may have to be run again.
+        /// are read as they come, and ``PostgresPool/withConnection(_:)`` have one to themselves, as ever.
+        ///
+        /// Cancelling a task ends its statement as ever, and one that was sent after it may have to be run again. A
+        /// statement that the server has not begun with waits for those before it; if that takes longer than
+        /// ``PostgresConfiguration/cancelPatience``, the task goes on with a disconnection error: whether the statement
+        /// has its effect is not known then.
         public var pipelineDepth = 1
         /// How long a connection may have been idle to be lent without a look at it. The look costs no round trip: it
         /// finds that the server has ended the connection.
@@ -329,8 +333,9 @@ public actor PostgresPool: SQLDatabase {
             idle.append(IdleConnection(connection: connection, since: .now))
             return releasePermitToOthers()
         }
-        // Of no executor's preference, of which each async call would have to ask: it is an actor's task, on the loop.
-        Task(name: "PostgreSQL pipeline") {
+        // Detached: it has neither the priority nor the task-local values of the task that happens to give the connection
+        // back. Tasks of all priorities wait for it.
+        Task.detached(name: "PostgreSQL pipeline", executorPreference: loop.executor, priority: .high) { [self] in
             await connection.serve(queue)
             await giveBack(connection)
         }
@@ -369,7 +374,8 @@ public actor PostgresPool: SQLDatabase {
         if let connection = statement.connection {
             await connection.end(statement)
         } else if !statement.isOver {
-            queue.end(statement, .answered(.failure(SQLError("run", statement.query.text, .cancelled))))
+            queue.remove(statement)
+            statement.finish(.answered(.failure(SQLError("run", statement.query.text, .cancelled))))
         }
     }
 

@@ -25,11 +25,16 @@ final class QueuedStatement: @unchecked Sendable {
     var connection: PostgresConnection?
     /// Whether its task was cancelled.
     var isCancelled = false
+    /// Whether a request to end another statement may have met this one.
+    var mayHaveBeenMistaken = false
     /// The statement as the server knows it, once it was sent.
     var prepared: PreparedStatement?
     /// How many commands were sent before it, to prepare it.
     var preparations = 0
+    /// Waits for it no longer than its cancelled task should.
+    var patience: Task<Void, Never>?
     fileprivate var next: QueuedStatement?
+    fileprivate unowned var previous: QueuedStatement?
     private var outcome: Outcome?
     private var continuation: UnsafeContinuation<Outcome, Never>?
 
@@ -49,6 +54,7 @@ final class QueuedStatement: @unchecked Sendable {
     func finish(_ outcome: Outcome) {
         if isOver { return }
         self.outcome = outcome
+        patience?.cancel()
         let waiting = unsafe continuation
         unsafe continuation = nil
         unsafe waiting?.resume(returning: outcome)
@@ -77,33 +83,30 @@ final class StatementQueue: @unchecked Sendable {
 
     func append(_ statement: QueuedStatement) {
         if let last { last.next = statement } else { first = statement }
+        statement.previous = last
         last = statement
         count += 1
     }
 
     func popFirst() -> QueuedStatement? {
-        while let statement = first {
-            first = statement.next
-            statement.next = nil
-            if first == nil { last = nil }
-            // Those that were ended while they waited are not counted any more.
-            if statement.isOver { continue }
-            count -= 1
-            return statement
-        }
-        return nil
+        guard let statement = first else { return nil }
+        remove(statement)
+        return statement
+    }
+
+    /// A statement that waits here does so no more.
+    func remove(_ statement: QueuedStatement) {
+        if let previous = statement.previous { previous.next = statement.next } else { first = statement.next }
+        if let next = statement.next { next.previous = statement.previous } else { last = statement.previous }
+        statement.next = nil
+        statement.previous = nil
+        count -= 1
     }
 
     /// The next statement for a connection that has begun with so many since it was lent. While others wait for a
     /// connection of their own it begins with no more than go into its pipeline at once.
     func next(after begun: Int) -> QueuedStatement? {
         begun >= depth && permits.waiting > 0 ? nil : popFirst()
-    }
-
-    /// A statement that waits here is over.
-    func end(_ statement: QueuedStatement, _ outcome: QueuedStatement.Outcome) {
-        statement.finish(outcome)
-        count -= 1
     }
 }
 
