@@ -151,7 +151,10 @@ extension DatabaseSuites.Postgres {
                 configuration.patience = .milliseconds(300)
                 let pool = PostgresPool(PostgresConfiguration("host=127.0.0.1 port=1 dbname=none"), configuration)
                 let tasks = (0..<10).map { _ in start { try await pool.query("SELECT 1") } }
-                for task in tasks { #expect(try await failure { _ = try await task.value }.isDisconnection) }
+                for task in tasks {
+                    let error = try await failure { _ = try await task.value }
+                    #expect(error.isDisconnection)
+                }
                 // Two at a time, each after a pause that grows: 50, 100, 200 ms. The other tasks are told at once.
                 let failed = await pool.statistics.failedToConnect
                 #expect((2...12).contains(failed), "\(failed) attempts")

@@ -146,15 +146,18 @@ extension LoopSuites {
                 let server = try await UDPSocket.bind(to: .loopback(port: 0))
                 let receiving = start { try await server.receive() }
                 await settle()
-                #expect(await ioError { try await server.receive() }?.cause == .busy)
+                let second = await ioError { try await server.receive() }
+                #expect(second?.cause == .busy)
                 await server.close()
                 await server.close()
                 #expect(await ioError(of: receiving)?.cause == .closed)
                 let error = await ioError { try await server.receive() }
                 let text = "receive on \(server.localAddress): it is closed (do not use it after close())"
                 #expect(error?.description == text)
-                #expect(await ioError { try await server.send([1], to: server.localAddress) }?.cause == .closed)
-                #expect(await ioError { try server.join(SocketAddress("239.1.2.3", port: 0)!) }?.cause == .closed)
+                let sending = await ioError { try await server.send([1], to: server.localAddress) }
+                #expect(sending?.cause == .closed)
+                let joining = await ioError { try server.join(SocketAddress("239.1.2.3", port: 0)!) }
+                #expect(joining?.cause == .closed)
             }
         }
 

@@ -135,15 +135,18 @@ extension LoopSuites {
             try world.runInFolder { folder in
                 let path = folder.appending("place")
                 try await File.write([1], to: path)
-                #expect(await ioError { try await UnixStream.connect(to: .path(path)) }?.errno == .connectionRefused)
+                let file = await ioError { try await UnixStream.connect(to: .path(path)) }
+                #expect(file?.errno == .connectionRefused)
                 let below = path.appending("below")
                 let error = await ioError { try await UnixStream.connect(to: .path(below)) }
                 #expect(error?.errno == .notDirectory)
                 #expect(error?.subject == below.string)
-                #expect(await ioError { try await UnixListener.listen(on: .path(path)) }?.errno == .addressInUse)
+                let taken = await ioError { try await UnixListener.listen(on: .path(path)) }
+                #expect(taken?.errno == .addressInUse)
                 try await Files.remove(path)
                 try leaveStaleSocket(path.string, .unixStream)
-                #expect(await ioError { try await UnixStream.connect(to: .path(path)) }?.errno == .connectionRefused)
+                let stale = await ioError { try await UnixStream.connect(to: .path(path)) }
+                #expect(stale?.errno == .connectionRefused)
                 try await Files.remove(path)
                 let other = try await UnixSeqpacketListener.listen(on: .path(path))
                 let mistaken = await ioError { try await UnixStream.connect(to: .path(path)) }
