@@ -333,8 +333,8 @@ public actor PostgresPool: SQLDatabase {
             idle.append(IdleConnection(connection: connection, since: .now))
             return releasePermitToOthers()
         }
-        // Detached: it has neither the priority nor the task-local values of the task that happens to give the connection
-        // back. Tasks of all priorities wait for it.
+        // Detached: it has neither the priority nor the task-local values of the task that happens to give the
+        // connection back. Tasks of all priorities wait for it.
         Task.detached(name: "PostgreSQL pipeline", executorPreference: loop.executor, priority: .high) { [self] in
             await connection.serve(queue)
             await giveBack(connection)
