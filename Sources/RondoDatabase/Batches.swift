@@ -36,6 +36,9 @@ final class BatchIteration<Element: Sendable> {
     }
 
     /// - Returns: whether there is another batch.
+    // Not optimised: where a protocol has one conforming type (a build without PostgreSQL) Swift 6.3.1 calls that
+    // type's function directly, and crashes while it casts the optional answer.
+    @_optimize(none)
     private func load() async throws(SQLError) -> Bool {
         if hasEnded { return false }
         do {
