@@ -128,13 +128,16 @@ import Testing
     @Test func aHogIsFoundWithItsLine() throws {
         try EventLoop.run {
             try await Probe.with(arguments: ["hog"]) { probe in
-                // A watchdog that gets no time itself sees nothing: on a stalled machine it needs one more.
+                // On a machine that stalls, a watchdog that gets no time sees nothing, and a loop that gets none is a
+                // hog wherever it stands: then it needs one more.
                 var finding: Program.Finding?
                 while finding == nil {
                     try await probe.process.input!.write("\n")
                     let answer = try await probe.rondo("ps", "--json", "\(probe.process.processID)")
                     let program = try JSONDecoder().decode(Program.self, from: Data(answer.output))
-                    finding = program.findings.first { !$0.goesOn }
+                    let ended = program.findings.filter { !$0.goesOn }
+                    finding = ended.first { $0.stack.contains { $0.function == "Kitchen.peelPotatoes(for:)" } }
+                    if finding == nil, ended.count >= 5 { finding = ended[0] }
                 }
                 let hog = try #require(finding)
                 #expect(hog.kind == "hog")
