@@ -112,6 +112,8 @@ final class InspectorAnswers {
                 ("cpu", Self.processorTime(ofThread: loop.threadID)),
                 ("busy", statistics.busyNanoseconds), ("lagMedian", statistics.lag.nanoseconds(at: 0.5)),
                 ("lagP99", statistics.lag.nanoseconds(at: 0.99)), ("lagMax", statistics.lag.maxNanoseconds),
+                ("timerLatenessP99", statistics.timerLateness.nanoseconds(at: 0.99)),
+                ("timerLatenessMax", statistics.timerLateness.maxNanoseconds),
             ]
             for (name, value) in times {
                 json.key(name)

@@ -30,8 +30,8 @@ public enum LoopMetrics {
     /// Hands the figures of `loops` to the backend of swift-metrics (`MetricsSystem.bootstrap`), again and again, until
     /// the task is cancelled.
     ///
-    /// Counters are told what was added since the last time; the lag's median, 99th percentile and maximum are gauges,
-    /// as a histogram can't be handed over whole.
+    /// Counters are told what was added since the last time; of each histogram the median, the 99th percentile and the
+    /// maximum are gauges, as it can't be handed over whole.
     ///
     /// - Throws: `CancellationError`, when the task is cancelled.
     public static func report(
@@ -119,6 +119,28 @@ enum Figure: String, CaseIterable {
     }
 }
 
+/// What there is to tell of a loop as a histogram of times.
+enum TimesFigure: String, CaseIterable {
+    case lag, timerLateness = "timer_lateness"
+
+    /// Its name for Prometheus.
+    var name: String { "rondo_loop_\(rawValue)_seconds" }
+
+    var help: String {
+        switch self {
+        case .lag: "How long a turn took, waits left out: so long may a job that became ready have stood in line."
+        case .timerLateness: "How long after their deadlines sleeps and time limits have ended."
+        }
+    }
+
+    func values(in statistics: LoopStatistics) -> LagHistogram {
+        switch self {
+        case .lag: statistics.lag
+        case .timerLateness: statistics.timerLateness
+        }
+    }
+}
+
 /// Tells swift-metrics what one loop has done since the last time.
 private final class LoopReporter {
     private let labels: [(String, String)]
@@ -137,8 +159,10 @@ private final class LoopReporter {
             guard let value = figure.value(in: statistics), let before = figure.value(in: last) else { continue }
             if figure.isCounter { count(figure.name, value - before) } else { set(figure.name, value) }
         }
-        for (name, fraction) in [("p50", 0.5), ("p99", 0.99), ("max", 1)] {
-            set("rondo_loop_lag_seconds_\(name)", Double(statistics.lag.nanoseconds(at: fraction)) / 1e9)
+        for times in TimesFigure.allCases {
+            for (name, fraction) in [("p50", 0.5), ("p99", 0.99), ("max", 1)] {
+                set("\(times.name)_\(name)", Double(times.values(in: statistics).nanoseconds(at: fraction)) / 1e9)
+            }
         }
         last = statistics
     }

@@ -6,9 +6,8 @@ import Rondo
 struct PrometheusText {
     private var families: [(name: String, head: String, samples: [String])] = []
 
-    /// Upper ends of the lag's buckets in nanoseconds: 2 µs to 17 s, in steps of four.
-    private static let lagBounds: [UInt64] = (0..<12).map { 2048 << (2 * UInt64($0)) }
-    private static let lagName = "rondo_loop_lag_seconds"
+    /// Upper ends of a histogram's buckets in nanoseconds: 2 µs to 17 s, in steps of four.
+    private static let bounds: [UInt64] = (0..<12).map { 2048 << (2 * UInt64($0)) }
 
     mutating func describe(_ figure: Figure) {
         let type = figure.isCounter ? "counter" : "gauge"
@@ -27,15 +26,18 @@ struct PrometheusText {
                 add(figure.name, "", labels + [(label, key)], Self.number(value))
             }
         }
-        let help = "How long a turn took, waits left out: so long may a job that became ready have stood in line."
-        begin(Self.lagName, "# HELP \(Self.lagName) \(help)\n# TYPE \(Self.lagName) histogram")
-        for bound in Self.lagBounds {
+        for times in TimesFigure.allCases { add(times, times.values(in: statistics), labels) }
+    }
+
+    private mutating func add(_ figure: TimesFigure, _ times: LagHistogram, _ labels: [(String, String)]) {
+        begin(figure.name, "# HELP \(figure.name) \(figure.help)\n# TYPE \(figure.name) histogram")
+        for bound in Self.bounds {
             let end = Self.number(Double(bound) / 1e9)
-            add(Self.lagName, "_bucket", labels + [("le", end)], "\(statistics.lag.count(upTo: bound - 1))")
+            add(figure.name, "_bucket", labels + [("le", end)], "\(times.count(upTo: bound - 1))")
         }
-        add(Self.lagName, "_bucket", labels + [("le", "+Inf")], "\(statistics.lag.count)")
-        add(Self.lagName, "_sum", labels, Self.number(Double(statistics.lag.approximateSum) / 1e9))
-        add(Self.lagName, "_count", labels, "\(statistics.lag.count)")
+        add(figure.name, "_bucket", labels + [("le", "+Inf")], "\(times.count)")
+        add(figure.name, "_sum", labels, Self.number(Double(times.approximateSum) / 1e9))
+        add(figure.name, "_count", labels, "\(times.count)")
     }
 
     private mutating func add(_ family: String, _ suffix: String, _ labels: [(String, String)], _ value: String) {

@@ -54,6 +54,20 @@ extension LoopSuites {
             }
         }
 
+        @Test(arguments: World.real) func timersTellHowLateTheyWere(world: World) throws {
+            try world.run {
+                let fired = Journal(Int.self)
+                let before = statistics.timerLateness.count
+                // Nothing else runs between setting the timer and its firing, late.
+                let deadline = loop.driver.now
+                _ = loop.timers.add(deadline: deadline, target: .callback(NotingCallback(fired)))
+                while loop.driver.now < deadline + 60_000_000 {}
+                while fired.all.isEmpty { await EventLoop.yield() }
+                #expect(statistics.timerLateness.count == before + 1)
+                #expect(statistics.timerLateness.maxNanoseconds >= 60_000_000)
+            }
+        }
+
         /// All operations of a turn share its one system call.
         @Test(arguments: World.withRing) func anEchoNeedsAtMostOneSystemCallATurn(world: World) throws {
             try world.run {
@@ -97,4 +111,10 @@ extension LoopSuites {
             return pairs
         }
     }
+}
+
+private final class NotingCallback: TimerCallback {
+    private let log: Journal<Int>
+    init(_ log: Journal<Int>) { self.log = log }
+    override func fire() { log.add(1) }
 }

@@ -31,6 +31,23 @@ import Testing
         }
     }
 
+    @Test func whatFiresLateIsCounted() {
+        let wheel = TimerWheel(time: 1000)
+        let log = Log<Int>()
+        func set(_ deadline: UInt64) -> TimerWheel.Index {
+            wheel.add(deadline: deadline, target: .callback(Note(0, log)))
+        }
+        _ = [900, 1100, 1200].map(set)
+        wheel.remove(set(1001))
+        wheel.advance(to: 1100) { _ in }
+        #expect(wheel.lateness.count == 2)
+        #expect(wheel.lateness.maxNanoseconds == 200)
+        #expect(wheel.lateness.count(upTo: 0) == 1)
+        wheel.advance(to: 5200) { _ in }
+        #expect(wheel.lateness.count == 3)
+        #expect(wheel.lateness.maxNanoseconds == 4000)
+    }
+
     @Test(arguments: 0..<40 as Range<UInt64>)
     func itIsASortedList(seed: UInt64) {
         var numbers = SeededGenerator(seed: seed)

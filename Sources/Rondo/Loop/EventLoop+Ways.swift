@@ -147,6 +147,7 @@ extension EventLoop {
         statistics.systemCalls = driver.systemCalls
         statistics.readyJobs = scheduler.count
         statistics.timers = timers.count
+        statistics.timerLateness = timers.lateness
         statistics.pendingOperations = pending.count
         statistics.offloadDepth = offloadPool.depth
         statistics.eventsRecorded = eventRing?.recorded ?? 0

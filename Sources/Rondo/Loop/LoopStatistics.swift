@@ -39,6 +39,9 @@ public struct LoopStatistics: Sendable {
     public var runningNanosecondsByName: [String: UInt64] = [:]
     /// How long a turn took, waits left out: so long may a job that became ready have stood in line.
     public var lag = LagHistogram()
+    /// How long after their deadlines sleeps and time limits have ended: of each that was not cancelled. One that was
+    /// set when its deadline had passed already counts from that deadline, too.
+    public var timerLateness = LagHistogram()
 
     /// Of a loop that has done nothing.
     public init() {}

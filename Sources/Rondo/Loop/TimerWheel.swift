@@ -72,6 +72,8 @@ final class TimerWheel {
     /// What is due, in order; fired up to `firstDue`.
     private var due: [Due] = []
     private var firstDue = 0
+    /// By how much timers were late that have fired.
+    private(set) var lateness = LagHistogram()
 
     init(time: UInt64) {
         self.time = time
@@ -163,7 +165,7 @@ final class TimerWheel {
             if now < earliestBound { return }
             collectDue(to: max(now, time))
         }
-        fireDue(due, limit: limit, fire: fire)
+        fireDue(due, at: now, limit: limit, fire: fire)
         if firstDue < due.count {
             earliestBound = 0
         } else {
@@ -172,10 +174,10 @@ final class TimerWheel {
         }
     }
 
-    private func fireDue(_ due: [Due], limit: Int, fire: (Target) -> Void) {
+    private func fireDue(_ due: [Due], at now: UInt64, limit: Int, fire: (Target) -> Void) {
         var left = limit
         while firstDue < due.count, left > 0 {
-            let node = due[firstDue].node
+            let (deadline, _, node) = due[firstDue]
             prefetch(after: firstDue, of: due)
             firstDue &+= 1
             left &-= 1
@@ -183,6 +185,7 @@ final class TimerWheel {
             recycle(node)
             if wasRemoved { continue }
             count -= 1
+            lateness.record(now &- min(deadline, now))
             fire(takeTarget(node))
         }
     }

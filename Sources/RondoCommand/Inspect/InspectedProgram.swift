@@ -15,7 +15,7 @@ struct InspectedProgram: Decodable {
         var turns, jobs, operations, systemCalls, readyJobs, timers, pendingOperations, offloaded, offloadThreads,
             tasksNotShown: Int?
         /// Milliseconds.
-        var cpu, busy, lagMedian, lagP99, lagMax: Double?
+        var cpu, busy, lagMedian, lagP99, lagMax, timerLatenessP99, timerLatenessMax: Double?
     }
 
     struct Task: Decodable {
@@ -113,8 +113,14 @@ extension InspectedProgram {
             }
             if let lag = loop.lagP99, lag > 50 {
                 findings.append(
-                    "loop \(loop.number) took over \(lag.fixed(0)) ms for one turn in a hundred, and timers fire as "
-                        + "late: look for hogs, or lower LoopConfiguration.batchTime")
+                    "loop \(loop.number) took over \(lag.fixed(0)) ms for one turn in a hundred: look for hogs, or "
+                        + "lower LoopConfiguration.batchTime")
+            }
+            if let late = loop.timerLatenessP99, late > 50 {
+                findings.append(
+                    "loop \(loop.number) has ended one sleep or time limit in a hundred over \(late.fixed(0)) ms late, "
+                        + "and the latest by \((loop.timerLatenessMax ?? late).fixed(0)) ms: look for hogs and long "
+                        + "turns, or spread what so many wait for at one time")
             }
         }
         return findings

@@ -198,8 +198,8 @@ struct TopScreen {
 
     private func footer(_ width: Int, _ terminal: Terminal) -> [String] {
         var lines: [String] = []
-        if let finding = program?.findings.last {
-            lines += finding.text.wrapped(width).prefix(2).map { terminal.paint($0.cut(width), .yellow) }
+        if let finding = program?.findings.last?.text ?? program?.loopFindings.last {
+            lines += finding.wrapped(width).prefix(2).map { terminal.paint($0.cut(width), .yellow) }
         }
         let keys =
             switch mode {
