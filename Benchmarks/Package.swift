@@ -25,6 +25,8 @@ let package = Package(
         .executableTarget(name: "uring-echo-c", dependencies: ["BenchmarkSupport"], cSettings: strictC),
         .executableTarget(name: "echo-load", dependencies: ["BenchmarkSupport"], cSettings: strictC),
         .executableTarget(name: "echo-compare", dependencies: ["BenchmarkSupport"], cSettings: strictC),
+        .executableTarget(name: "relay", dependencies: [.product(name: "Rondo", package: "rondo")]),
+        .executableTarget(name: "relay-compare", dependencies: ["BenchmarkSupport"], cSettings: strictC),
         .target(name: "AllocationCounter", cSettings: strictC),
         .target(name: "FileThreads", cSettings: strictC),
         .executableTarget(name: "files", dependencies: ["FileThreads", .product(name: "Rondo", package: "rondo")]),

@@ -260,22 +260,47 @@ int rondo_read_now(int fd, void *bytes, size_t count, int kind) {
     return result_or_errno(answer);
 }
 
-// A write to a pipe that nobody reads sends SIGPIPE to the thread. It is kept blocked meanwhile, and taken back.
-static long write_quietly(int fd, const void *bytes, size_t count) {
-    sigset_t pipe_signal, before, pending;
-    sigemptyset(&pipe_signal);
-    sigaddset(&pipe_signal, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-    sigpending(&pending);
-    int was_pending = sigismember(&pending, SIGPIPE);
-    long answer = write(fd, bytes, count);
-    int error = errno;
-    if (answer < 0 && error == EPIPE && !was_pending) {
-        const struct timespec now = {0, 0};
-        while (sigtimedwait(&pipe_signal, NULL, &now) < 0 && errno == EINTR) {}
+// What goes to nobody any more sends SIGPIPE to the thread. It is kept blocked meanwhile, and taken back.
+struct quiet_pipes {
+    sigset_t before;
+    int was_pending;
+};
+
+static sigset_t pipe_signal(void) {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGPIPE);
+    return signals;
+}
+
+static struct quiet_pipes begin_quiet_pipes(void) {
+    struct quiet_pipes quiet = {.was_pending = 0};
+    sigset_t signals = pipe_signal(), pending;
+    pthread_sigmask(SIG_BLOCK, &signals, &quiet.before);
+    // Only a thread that had it blocked already can have one that waits.
+    if (sigismember(&quiet.before, SIGPIPE)) {
+        sigpending(&pending);
+        quiet.was_pending = sigismember(&pending, SIGPIPE);
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return quiet;
+}
+
+// Keeps errno as the call has left it.
+static void end_quiet_pipes(const struct quiet_pipes *quiet, long answer) {
+    int error = errno;
+    if (answer < 0 && error == EPIPE && !quiet->was_pending) {
+        sigset_t signals = pipe_signal();
+        const struct timespec now = {0, 0};
+        while (sigtimedwait(&signals, NULL, &now) < 0 && errno == EINTR) {}
+    }
+    pthread_sigmask(SIG_SETMASK, &quiet->before, NULL);
     errno = error;
+}
+
+static long write_quietly(int fd, const void *bytes, size_t count) {
+    struct quiet_pipes quiet = begin_quiet_pipes();
+    long answer = write(fd, bytes, count);
+    end_quiet_pipes(&quiet, answer);
     return answer;
 }
 
@@ -292,5 +317,25 @@ int rondo_write_now(int fd, const void *bytes, size_t count, int kind) {
             answer = write_quietly(fd, bytes, count);
         }
     } while (answer < 0 && errno == EINTR);
+    return result_or_errno(answer);
+}
+
+int rondo_widen_pipe(int fd, int bytes) { return result_or_errno(fcntl(fd, F_SETPIPE_SZ, bytes)); }
+
+int rondo_move_from_socket(int socket, int pipe, size_t count) {
+    long answer;
+    do {
+        answer = splice(socket, NULL, pipe, NULL, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    } while (answer < 0 && errno == EINTR);
+    return result_or_errno(answer);
+}
+
+int rondo_move_to_socket(int pipe, int socket, size_t count) {
+    struct quiet_pipes quiet = begin_quiet_pipes();
+    long answer;
+    do {
+        answer = splice(pipe, NULL, socket, NULL, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    } while (answer < 0 && errno == EINTR);
+    end_quiet_pipes(&quiet, answer);
     return result_or_errno(answer);
 }

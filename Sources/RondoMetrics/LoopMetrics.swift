@@ -53,12 +53,13 @@ enum Figure: String, CaseIterable {
     case turns, jobs, jobsTaken = "jobs_taken", systemCalls = "system_calls", busy = "busy_seconds", operations
     case readyJobs = "ready_jobs", timers, pendingOperations = "pending_operations", offloaded
     case accepted = "connections_accepted", opened = "connections_opened", closed = "connections_closed"
+    case bytesMoved = "bytes_moved"
     case eventsRecorded = "events_recorded", eventsDropped = "events_dropped", running = "task_running_seconds"
 
     var isCounter: Bool {
         switch self {
-        case .turns, .jobs, .jobsTaken, .systemCalls, .busy, .operations, .accepted, .opened, .closed, .eventsRecorded,
-            .eventsDropped, .running:
+        case .turns, .jobs, .jobsTaken, .systemCalls, .busy, .operations, .accepted, .opened, .closed, .bytesMoved,
+            .eventsRecorded, .eventsDropped, .running:
             true
         case .readyJobs, .timers, .pendingOperations, .offloaded: false
         }
@@ -82,6 +83,7 @@ enum Figure: String, CaseIterable {
         case .accepted: "Connections that the loop's listeners have accepted."
         case .opened: "Connections that became the loop's: accepted, or made."
         case .closed: "Connections of the loop that were closed."
+        case .bytesMoved: "Bytes that the kernel moved from socket to socket for copies and relays."
         case .eventsRecorded: "Events of the flight recorder."
         case .eventsDropped: "Events of the flight recorder that newer ones have overwritten."
         case .running: "Seconds for which tasks were seen running, by their names, from fifty looks a second."
@@ -113,6 +115,7 @@ enum Figure: String, CaseIterable {
         case .accepted: Double(statistics.connectionsAccepted)
         case .opened: Double(statistics.connectionsOpened)
         case .closed: Double(statistics.connectionsClosed)
+        case .bytesMoved: Double(statistics.bytesMoved)
         case .eventsRecorded: Double(statistics.eventsRecorded)
         case .eventsDropped: Double(statistics.eventsDropped)
         }

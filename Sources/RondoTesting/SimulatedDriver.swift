@@ -219,6 +219,14 @@ final class SimulatedDriver: Driver {
         return unsafe end.write(UnsafeRawBufferPointer(start: bytes, count: count))
     }
 
+    // Simulated sockets have no way past their chunks.
+    func openTransferPipe(capacity: Int) throws(Errno) -> (reader: Descriptor, writer: Descriptor) {
+        throw .notSupported
+    }
+    func prepareToMove(_ socket: Descriptor) throws(Errno) { throw .notSupported }
+    func moveNow(from socket: Descriptor, into pipe: Descriptor, count: Int) -> Int32 { -EOPNOTSUPP }
+    func moveNow(outOf pipe: Descriptor, to socket: Descriptor, count: Int) -> Int32 { -EOPNOTSUPP }
+
     func closeNow(_ descriptor: Descriptor) { _ = close(descriptor) }
 
     var closeReceived: @Sendable (Descriptor) -> Void {

@@ -72,6 +72,13 @@ enum rondo_stream_kind {
 int rondo_read_now(int fd, void *bytes, size_t count, int kind);
 int rondo_write_now(int fd, const void *bytes, size_t count, int kind);
 
+// Gives a pipe room for `bytes`. Answers how much it has now, or a negated errno.
+int rondo_widen_pipe(int fd, int bytes);
+// Moves bytes from a socket into a pipe (man 2 splice), or from a pipe into a socket. Sockets and pipe must not block.
+// Answers as the two above.
+int rondo_move_from_socket(int socket, int pipe, size_t count);
+int rondo_move_to_socket(int pipe, int socket, size_t count);
+
 // Signals. A listener has an eventfd and a mask of signals (bit n stands for signal n); whenever one of them comes, its
 // bit is noted and the eventfd is written to.
 #define RONDO_LISTENER_LIMIT 64

@@ -79,6 +79,16 @@ package protocol Driver: AnyObject {
     func readNow(_ descriptor: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, kind: StreamKind) -> Int32
     /// Writes what there is room for; answers as `readNow`.
     func writeNow(_ descriptor: Descriptor, _ bytes: UnsafeRawPointer, count: Int, kind: StreamKind) -> Int32
+    /// A pipe with room for about `capacity` bytes, for `moveNow`. Throws `.notSupported` where bytes can't be moved,
+    /// and another error where just now no such pipe can be had.
+    func openTransferPipe(capacity: Int) throws(Errno) -> (reader: Descriptor, writer: Descriptor)
+    /// Makes sure that `moveNow` never waits for a connected socket. Operations on it go on as before.
+    func prepareToMove(_ socket: Descriptor) throws(Errno)
+    /// Moves bytes that have arrived at a socket into a pipe, without showing them to the process. Answers a count, 0
+    /// at the end, or a negated errno: `EAGAIN` if nothing has arrived, or the pipe is full.
+    func moveNow(from socket: Descriptor, into pipe: Descriptor, count: Int) -> Int32
+    /// Moves bytes from a pipe to a socket, as many as there is room for; answers as above. `count` of them are there.
+    func moveNow(outOf pipe: Descriptor, to socket: Descriptor, count: Int) -> Int32
     /// Breaks a connection: the peer sees a reset, what was not sent is gone, and operations on it end with an error.
     func breakConnection(_ socket: Descriptor)
     /// Finds the addresses of a host. It may block: call it in the offload pool.

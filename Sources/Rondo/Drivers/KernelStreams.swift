@@ -1,4 +1,5 @@
-// Pipes, and descriptors that others use as well: the calls that make them, shared by the two real drivers.
+// Pipes, and descriptors that others use as well: the calls that make them, and move bytes through pipes, shared by the
+// two real drivers.
 
 import CRondo
 import Glibc
@@ -33,5 +34,33 @@ extension KernelDriver {
         }
         if own < 0 { throw Errno(rawValue: -own) }
         return (Descriptor(rawValue: own), kind)
+    }
+}
+
+// Moving bytes between sockets, through a pipe (docs/decisions/0019).
+
+extension KernelDriver {
+    package func openTransferPipe(capacity: Int) throws(Errno) -> (reader: Descriptor, writer: Descriptor) {
+        let pipe = try openPipe()
+        let answer = rondo_widen_pipe(pipe.writer.rawValue, Int32(clamping: capacity))
+        if answer >= 0 { return pipe }
+        for end in [pipe.reader, pipe.writer] { closeNow(end) }
+        throw Errno(rawValue: -answer)
+    }
+
+    /// `SPLICE_F_NONBLOCK` speaks for the pipe. What TCP does, and every socket that is sent to, the descriptor's own
+    /// `O_NONBLOCK` decides. The ring's receives and sends on connected sockets don't look at that.
+    package func prepareToMove(_ socket: Descriptor) throws(Errno) {
+        if socketFlags & Int32(SOCK_NONBLOCK.rawValue) != 0 { return }
+        _ = try checked(rondo_set_nonblocking(socket.rawValue))
+    }
+
+    package func moveNow(from socket: Descriptor, into pipe: Descriptor, count: Int) -> Int32 {
+        // SAFETY: a limit, no pointer; so below.
+        unsafe rondo_move_from_socket(socket.rawValue, pipe.rawValue, min(count, Operation.transferLimit))
+    }
+
+    package func moveNow(outOf pipe: Descriptor, to socket: Descriptor, count: Int) -> Int32 {
+        unsafe rondo_move_to_socket(pipe.rawValue, socket.rawValue, min(count, Operation.transferLimit))
     }
 }

@@ -78,6 +78,7 @@ extension EventLoop {
             }
         }
         offloadPool.close()
+        transferPipes.close(driver)
         driver.close()
         sharedTaskFace.withLock { $0 = nil }
         ownTaskFace = nil

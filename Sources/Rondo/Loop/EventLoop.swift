@@ -64,6 +64,7 @@ public final class EventLoop: @unchecked Sendable {
     let endedSleeps = Backlog<UnownedJob>()
     /// Who waits for a receive buffer to become free.
     let starved = Backlog<any BufferWaiter>()
+    let transferPipes = TransferPipes()  // bytes are moved through them from socket to socket
     /// Completions that are being passed on; room for `arrivedCapacity`.
     private let arrived = UnsafeMutablePointer<Completion>.allocate(capacity: EventLoop.arrivedCapacity)
     private static let arrivedCapacity = 256

@@ -30,6 +30,11 @@ public struct LoopConfiguration: Sendable {
     package var tracksTasks = false
     /// The most receive buffers of 32 KB that there may be; a power of two.
     package var receiveBufferLimit = 4096
+    /// The most pipes that bytes are moved through at a time; each takes up to 1 MB of the kernel's memory while a sink
+    /// is slow.
+    package var transferPipeLimit = 16
+    /// After how many bytes that came close together a copy between sockets moves them through a pipe.
+    package var bulkThreshold = 1 << 20
     /// Makes the driver instead of what the choice says: the entrance for simulations.
     package var makeDriver: (@Sendable (OffloadPool) throws(IOError) -> any Driver)?
     /// Chooses among ready jobs of a class, given how many there are: for simulations.

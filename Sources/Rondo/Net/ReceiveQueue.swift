@@ -30,6 +30,10 @@ class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
     final private(set) var hasBegun = false
     /// The others. Made when there is a second one for the first time.
     private final var rest: Backlog<BufferSlice>?
+    /// The wait of a transfer that takes the bytes from the descriptor itself: nothing is received meanwhile.
+    private final var transfer: Readiness?
+    /// Who waits for the end of the armed receive, which is being taken back.
+    private final var pauser: UnsafeContinuation<Void, Never>?
     /// Who closes the stream and waits for the kernel to be through with it.
     private final var closer: UnsafeContinuation<Void, Never>?
 
@@ -79,6 +83,7 @@ class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         if !completion.more {
             operation = nil
             isPausing = false
+            endPause()
         }
         if completion.result > 0 {
             keep(completion.slice)
@@ -129,6 +134,7 @@ class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         while let slice = next() { loop.release(slice) }
         wake()
         if let operation { loop.cancel(operation) }
+        if let transfer { await transfer.close() }
         await unsafe park(unless: operation == nil) { unsafe closer = $0 }
     }
 
@@ -136,5 +142,50 @@ class ReceiveQueue: WaitingSink, BufferWaiter, @unchecked Sendable {
         guard operation == nil, let continuation = unsafe closer else { return }
         unsafe closer = nil
         unsafe continuation.resume()
+    }
+}
+
+// Transfers past the queue (see `BulkTransfer`).
+
+extension ReceiveQueue {
+    // SAFETY: who waits is taken out of its property before it is resumed.
+
+    /// Whether nothing is unread.
+    @inline(__always)
+    final var isEmpty: Bool { first == nil }
+
+    /// Whether somebody reads.
+    final var hasReader: Bool { hasWaiter || transfer != nil }
+
+    /// Takes the armed receive back; returns when it has ended. What has come before it did is unread then.
+    final func pause() async {
+        guard let operation, !hasReader, unsafe pauser == nil else { return }
+        if !isPausing { loop.cancel(operation) }
+        isPausing = true
+        await unsafe park(unless: self.operation == nil) { unsafe pauser = $0 }
+    }
+
+    private final func endPause() {
+        // SAFETY: as said at the head.
+        guard let continuation = unsafe pauser else { return }
+        unsafe pauser = nil
+        unsafe continuation.resume()
+    }
+
+    /// Lets a transfer take bytes from the descriptor itself, until `endTransfer`. Others who read are told `.busy`,
+    /// and `close()` ends the transfer's wait.
+    ///
+    /// - Returns: false if that can't be now: there are unread bytes or an end, somebody reads, or receiving is armed.
+    final func beginTransfer(_ readiness: Readiness) -> Bool {
+        if first != nil || end != nil || hasReader || operation != nil || isClosing { return false }
+        if loop.isShuttingDown { return false }
+        transfer = readiness
+        return true
+    }
+
+    /// - Parameter end: what the transfer has found at the end of the bytes.
+    final func endTransfer(_ end: End?) {
+        transfer = nil
+        if self.end == nil { self.end = end }
     }
 }

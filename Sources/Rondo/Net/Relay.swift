@@ -17,7 +17,8 @@ public struct RelayCounts: Hashable, Sendable {
 /// Passes on all that comes on each of two connections to the other, until both have ended.
 ///
 /// When one peer sends no more, the other is told so, and the other direction goes on. A peer that does not read stops
-/// the one that sends. Neither connection is closed.
+/// the one that sends. Neither connection is closed. Both are best on one loop: then the kernel moves what comes in
+/// bulk, as ``copy(from:to:limit:)`` says.
 ///
 /// - Throws: the error of the direction that failed first; the other one is given up then, and so it is if the task is
 ///   cancelled. The connections are then good for nothing but closing, or better ``SocketStream/abort()``, so that

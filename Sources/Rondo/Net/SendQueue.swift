@@ -84,6 +84,9 @@ final class SendQueue: WaitingSink, @unchecked Sendable {
         finish()
     }
 
+    /// What was to be sent past this queue can't be: whoever writes next is told.
+    func refuse(_ code: Int32) { if failure == 0 { failure = code } }
+
     private func fail(_ code: Int32) {
         failure = code
         finish()

@@ -78,7 +78,7 @@ public class SocketStream: @unchecked Sendable {
             case .failed(let code): throw error("read from", IOError.cause(ofAnswer: -code))
             case nil: break
             }
-            if received.hasWaiter { throw error("read from", .busy) }
+            if received.hasReader { throw error("read from", .busy) }
             if await !received.wait() { throw error("read from", .cancelled) }
         }
     }

@@ -6,12 +6,22 @@ import SystemPackage
 final class SpyDriver: Driver {
     /// What the test sees of it, from any thread.
     final class Report: @unchecked Sendable {
-        // SAFETY: `beforeWait` belongs to the loop's thread.
+        // SAFETY: what is no counter belongs to the loop's thread.
         let wakes = Counter()
         let submissions = Counter()
         let cancels = Counter()
         /// Called once, the next time that the loop is about to wait with nothing to do.
         var beforeWait: (() -> Void)?
+        /// What asking for a pipe for a transfer answers instead of a pipe.
+        var pipeError: Errno?
+        /// The pipes for transfers so far, by the kernel's names.
+        var pipes: [String] = []
+        /// Ends of those pipes that are open.
+        var openPipeEnds: Int {
+            names(in: "/proc/self/fd").count { linkTarget("/proc/self/fd/\($0)").map(pipes.contains) ?? false }
+        }
+        /// What moving bytes from a socket answers instead of doing it.
+        var moveAnswer: Int32?
     }
 
     private let base: any Driver
@@ -65,6 +75,19 @@ final class SpyDriver: Driver {
     func openPipe() throws(Errno) -> (reader: Descriptor, writer: Descriptor) { try base.openPipe() }
     func share(_ descriptor: Descriptor, forWriting: Bool) throws(Errno) -> (descriptor: Descriptor, kind: StreamKind) {
         try base.share(descriptor, forWriting: forWriting)
+    }
+    func openTransferPipe(capacity: Int) throws(Errno) -> (reader: Descriptor, writer: Descriptor) {
+        if let error = report.pipeError { throw error }
+        let pipe = try base.openTransferPipe(capacity: capacity)
+        if let name = linkTarget("/proc/self/fd/\(pipe.reader.rawValue)") { report.pipes.append(name) }
+        return pipe
+    }
+    func prepareToMove(_ socket: Descriptor) throws(Errno) { try base.prepareToMove(socket) }
+    func moveNow(from socket: Descriptor, into pipe: Descriptor, count: Int) -> Int32 {
+        report.moveAnswer ?? base.moveNow(from: socket, into: pipe, count: count)
+    }
+    func moveNow(outOf pipe: Descriptor, to socket: Descriptor, count: Int) -> Int32 {
+        base.moveNow(outOf: pipe, to: socket, count: count)
     }
     func openSocket(_ kind: SocketKind) throws(Errno) -> Descriptor { try base.openSocket(kind) }
     func openSocketPair(_ kind: SocketKind) throws(Errno) -> (Descriptor, Descriptor) {

@@ -1,3 +1,6 @@
+// Waiting for a descriptor by polls, for those who then make a call that does not block: pipes, the descriptors of
+// libraries, bytes that are moved from socket to socket.
+
 import CRondo
 import Glibc
 
@@ -6,13 +9,14 @@ import Glibc
 /// A wait that is cancelled ends at once; its poll stays, and serves the next wait.
 @safe
 final class Readiness: WaitingSink, @unchecked Sendable {
-    // SAFETY: as WaitingSink, which holds for the closer too. A poll points to nothing.
+    // SAFETY: as WaitingSink, which holds for those who close, too. A poll points to nothing.
 
     private let events: Int16
     private var operation: OperationID?
     private var answer: Int32 = 0
     private var isClosing = false
-    private var closer: UnsafeContinuation<Void, Never>?
+    /// Who waits until the kernel is through with the descriptor.
+    private var closers: [UnsafeContinuation<Void, Never>] = unsafe []
 
     init(_ descriptor: Descriptor, events: Int32, loop: EventLoop) {
         self.events = Int16(events)
@@ -38,16 +42,16 @@ final class Readiness: WaitingSink, @unchecked Sendable {
         operation = nil
         answer = completion.result
         wake()
-        guard let continuation = unsafe closer else { return }
-        unsafe closer = nil
-        unsafe continuation.resume()
+        let closers = unsafe closers
+        unsafe self.closers = unsafe []
+        unsafe closers.forEach { unsafe $0.resume() }
     }
 
-    /// Ends the wait. Returns when the kernel is through with the descriptor.
+    /// Ends the wait, for good. Returns when the kernel is through with the descriptor. Any number may close.
     func close() async {
         isClosing = true
         wake()
         if let operation { loop.cancel(operation) }
-        await unsafe park(unless: operation == nil) { unsafe closer = $0 }
+        await unsafe park(unless: operation == nil) { unsafe closers.append($0) }
     }
 }
