@@ -252,8 +252,13 @@ struct MessageContractTests {
     func bytesBehindPassedDescriptorsAreReceived(_ world: DriverWorld) throws {
         let harness = try DriverHarness(world)
         let (one, other) = try harness.driver.openSocketPair(.unixStream)
-        let before = names(in: "/proc/self/fd").count
-        let control = UnixControl.message(passing: [FileDescriptor(rawValue: 0)])!
+        // What is passed is a pipe of its own, so that it is known by its name: other tests open files meanwhile.
+        let pipe = try harness.driver.openPipe()
+        let name = linkTarget("/proc/self/fd/\(pipe.reader.rawValue)")
+        func copies() -> Int { names(in: "/proc/self/fd").count { linkTarget("/proc/self/fd/\($0)") == name } }
+        let before = copies()
+        #expect(before == 2)
+        let control = UnixControl.message(passing: [FileDescriptor(rawValue: pipe.reader.rawValue)])!
         for isEarly in [true, false] {
             let early = isEarly ? harness.receive(other) : nil
             if isEarly { harness.settle() }
@@ -270,8 +275,8 @@ struct MessageContractTests {
             harness.cancel(receiving)
             #expect(try harness.result(of: receiving) == -ECANCELED)
         }
-        #expect(names(in: "/proc/self/fd").count == before)
-        try harness.close(one, other)
+        #expect(copies() == before)
+        try harness.close(one, other, pipe.reader, pipe.writer)
         harness.finish()
     }
 
