@@ -315,7 +315,7 @@ public actor PostgresPool: SQLDatabase {
 
     private func outcome(of statement: QueuedStatement) async -> QueuedStatement.Outcome {
         await withTaskCancellationHandler {
-            await statement.wait()
+            await statement.wait(in: self)
         } onCancel: {
             // On any thread.
             Task(executorPreference: loop.executor) { await self.cancel(statement) }
