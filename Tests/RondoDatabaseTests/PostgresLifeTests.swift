@@ -4,7 +4,7 @@ import Testing
 
 @testable import RondoDatabase
 
-// Connections and pools whose loop has ended.
+// Connections and pools whose loop has ended, and statements that the server has forgotten.
 extension DatabaseSuites.Postgres {
     @Suite struct LifeTests {
         /// Who uses a pool after its loop has ended is told so, whatever he was waiting for then.
@@ -75,6 +75,38 @@ extension DatabaseSuites.Postgres {
             #expect(error.isDisconnection, "\(error)")
             #expect(await connection.isClosed)
             await connection.close()
+        }
+
+        /// Somebody has told the server to forget what was prepared: nobody else notices, though there is no room for
+        /// more.
+        @Test(arguments: LoopKind.allCases) func statementsThatTheServerForgotMakeRoom(_ kind: LoopKind) throws {
+            let cluster = try PostgresCluster.shared.get()
+            try kind.run {
+                var configuration = cluster.remote()
+                configuration.preparedStatementsMax = 2
+                let connection = try await PostgresConnection.connect(to: configuration)
+                for forgetting in [
+                    "DISCARD ALL", "DEALLOCATE ALL", "SELECT 1; DEALLOCATE ALL; SELECT 2",
+                    "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$",
+                ] {
+                    for number in 1...2 { _ = try await connection.query(SQLQuery(unsafeText: "SELECT \(number)")) }
+                    try await connection.execute(SQLQuery(unsafeText: forgetting))
+                    for number in 3...5 {
+                        let rows = try await connection.query(SQLQuery(unsafeText: "SELECT \(number)"))
+                        #expect(rows.map(\.values) == [[.integer(Int64(number))]], "\(forgetting)")
+                    }
+                }
+                // A transaction would fail as a whole.
+                try await connection.execute("DISCARD ALL")
+                try await connection.transaction { transaction in
+                    for number in 1...5 { _ = try await transaction.query(SQLQuery(unsafeText: "SELECT \(number)")) }
+                    try await transaction.execute("DEALLOCATE ALL")
+                    for number in 6...9 { _ = try await transaction.query(SQLQuery(unsafeText: "SELECT \(number)")) }
+                }
+                let count = try await connection.first("SELECT count(*) FROM pg_prepared_statements")
+                #expect(count?.values == [.integer(2)])
+                await connection.close()
+            }
         }
     }
 }
