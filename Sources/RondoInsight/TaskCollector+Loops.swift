@@ -1,5 +1,5 @@
-// What several loops know together of their tasks. A task goes from loop to loop: the one that has seen it first tells of
-// it, but what it waits for may stand in the tables of another one, and so may the task that it waits for.
+// What several loops know together of their tasks. A task goes from loop to loop: the one that has seen it first tells
+// of it, but what it waits for may stand in the tables of another one, and so may the task that it waits for.
 
 import Rondo
 

@@ -104,8 +104,8 @@ extension LoopSuites {
             await #expect(throws: TimeoutError(limit: .milliseconds(5))) { try await late.value }
         }
 
-        /// They go on when the loop's thread is through with closing it: until then all that belongs to the loop is that
-        /// thread's.
+        /// They go on when the loop's thread is through with closing it: until then all that belongs to the loop is
+        /// that thread's.
         @Test(arguments: World.real) func nothingOfALoopRunsElsewhereWhileItCloses(world: World) async throws {
             let gate = Gate()
             let closing = Closing(gate)

@@ -1,6 +1,6 @@
 // No task is ever lost: those that outlive their loop go on here, on Swift's own executor, still one at a time, as
-// what they share with the loop's objects demands. None does so before the loop's thread has closed it: until then these
-// objects are that thread's.
+// what they share with the loop's objects demands. None does so before the loop's thread has closed it: until then
+// these objects are that thread's.
 
 import CRondo
 import Synchronization

@@ -44,8 +44,8 @@ final class QueuedStatement: @unchecked Sendable {
 
     /// The outcome, which may have come before.
     ///
-    /// - Parameter pool: whose statement it is. Its loop's thread is where the continuation is kept: a closure that says
-    ///   nothing of the actor would run where its task prefers to be.
+    /// - Parameter pool: whose statement it is. Its loop's thread is where the continuation is kept: a closure that
+    ///   says nothing of the actor would run where its task prefers to be.
     func wait(in pool: isolated PostgresPool) async -> Outcome {
         await unsafe withUnsafeContinuation { continuation in
             guard let outcome else { return unsafe self.continuation = continuation }
