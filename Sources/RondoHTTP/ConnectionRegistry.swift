@@ -27,10 +27,15 @@ final class ConnectionRegistry: @unchecked Sendable {
     private var connections: [ObjectIdentifier: any ServedConnection] = [:]
     private var ticker: Task<Void, Never>?
     let loop: EventLoop
+    /// The loop's. It is of use after the loop's end, too.
+    let executor: any TaskExecutor
 
     static let tickLength: Duration = .milliseconds(500)
 
-    init(on loop: EventLoop) { self.loop = loop }
+    init(on loop: EventLoop) {
+        self.loop = loop
+        executor = loop.executor
+    }
 
     /// The tick at which something that lasts so long has lasted too long.
     func deadline(after time: Duration) -> Int {
@@ -46,7 +51,7 @@ final class ConnectionRegistry: @unchecked Sendable {
     func remove(_ connection: any ServedConnection) { connections[ObjectIdentifier(connection)] = nil }
 
     private func startTicking() {
-        ticker = Task(name: "HTTP time-outs", executorPreference: loop.executor) {
+        ticker = Task(name: "HTTP time-outs", executorPreference: executor) {
             while (try? await Task.sleep(for: Self.tickLength)) != nil { self.passTick() }
         }
     }
@@ -67,7 +72,7 @@ final class ConnectionRegistry: @unchecked Sendable {
 
     /// As `drain`, for callers on any thread.
     func drainFromAnywhere() async {
-        await Task(executorPreference: loop.executor) { self.drain() }.value
+        await Task(executorPreference: executor) { self.drain() }.value
     }
 
     /// Nothing is served any more. From any thread.
@@ -79,7 +84,7 @@ final class ConnectionRegistry: @unchecked Sendable {
     }
 
     private func start(_ body: sending @escaping () async -> Void) {
-        Task(executorPreference: loop.executor, operation: body)
+        Task(executorPreference: executor, operation: body)
     }
 }
 

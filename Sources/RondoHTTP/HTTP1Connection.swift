@@ -16,6 +16,7 @@ final class HTTP1Connection: ServedConnection, BodySource, @unchecked Sendable {
     enum Phase { case idle, head, body, handler, write, closing }
 
     let loop: EventLoop
+    var executor: any TaskExecutor { registry.executor }
     let stream: any ServedStream
     /// The same, if it is a socket: what is sent then goes to the driver without waiting.
     let socket: SocketStream?
@@ -312,7 +313,7 @@ final class HTTP1Connection: ServedConnection, BodySource, @unchecked Sendable {
 
     /// Closes, and waits for no client that has no room for what was sent last.
     private func closeNow() async {
-        let closing = Task(executorPreference: loop.executor) { await self.stream.close() }
+        let closing = Task(executorPreference: executor) { await self.stream.close() }
         closing.cancel()
         await closing.value
     }

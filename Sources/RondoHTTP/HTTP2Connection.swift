@@ -98,7 +98,7 @@ final class HTTP2Connection: ServedConnection, @unchecked Sendable {
     func start(_ exchange: HTTP2Exchange, _ head: HTTPRequest) {
         // A stream that the client has reset makes room for another one, but its handler may still be at work.
         if exchanges.count >= configuration.limits.concurrentStreams { return exchange.refuse() }
-        let task = Task(executorPreference: registry.loop.executor) { await exchange.run(head, self.handler) }
+        let task = Task(executorPreference: registry.executor) { await exchange.run(head, self.handler) }
         exchanges[ObjectIdentifier(exchange)] = (exchange, task)
     }
 

@@ -16,6 +16,7 @@ final class HTTP2Exchange: ChannelInboundHandler, ResponseExchange, BodySource, 
     typealias OutboundOut = HTTPResponsePart
 
     let loop: Rondo.EventLoop
+    let executor: any TaskExecutor
     private(set) var deadline = Int.max
     private let stream: any Channel
     private unowned let connection: HTTP2Connection
@@ -36,6 +37,7 @@ final class HTTP2Exchange: ChannelInboundHandler, ResponseExchange, BodySource, 
         self.stream = stream
         self.connection = connection
         loop = connection.registry.loop
+        executor = connection.registry.executor
     }
 
     private var configuration: HTTPServerConfiguration { connection.configuration }

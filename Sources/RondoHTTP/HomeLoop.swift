@@ -6,6 +6,8 @@ import Rondo
 /// Something that belongs to a loop.
 protocol LoopBound: AnyObject {
     var loop: EventLoop { get }
+    /// The loop's. It is of use after the loop's end, too: what is done through it is done on Swift's own threads then.
+    var executor: any TaskExecutor { get }
 }
 
 extension LoopBound {
@@ -18,15 +20,17 @@ extension LoopBound {
     ) async throws(IOError) -> Value {
         // SAFETY: the caller waits for the closure, and nobody else has it.
         nonisolated(unsafe) let body = body
-        return try await hop(to: loop) { () async throws(IOError) -> Value in try await unsafe body() }
+        return try await hop(to: executor) { () async throws(IOError) -> Value in try await unsafe body() }
     }
 
-    /// Goes on at home. For code that is isolated to no actor.
+    /// Goes on at home, as long as there is one. For code that is isolated to no actor.
     func comeHome() async {
-        while !loop.isCurrent {
+        let loop = loop
+        var hasEnded = false
+        while !loop.isCurrent, !hasEnded {
             // Who is woken goes on where it is woken.
-            await withCheckedContinuation { continuation in
-                Task(executorPreference: loop.executor) { continuation.resume() }
+            hasEnded = await withCheckedContinuation { continuation in
+                Task(executorPreference: executor) { continuation.resume(returning: !loop.isCurrent) }
             }
         }
     }
@@ -34,9 +38,9 @@ extension LoopBound {
 
 @concurrent
 private func hop<Value: Sendable>(
-    to loop: EventLoop, _ body: @Sendable () async throws(IOError) -> Value
+    to executor: any TaskExecutor, _ body: @Sendable () async throws(IOError) -> Value
 ) async throws(IOError) -> Value {
-    let result = await withTaskExecutorPreference(loop.executor) { @concurrent () async -> Result<Value, IOError> in
+    let result = await withTaskExecutorPreference(executor) { @concurrent () async -> Result<Value, IOError> in
         do throws(IOError) { return .success(try await body()) } catch { return .failure(error) }
     }
     return try result.get()

@@ -42,7 +42,7 @@ final class InspectorAnswers {
             // SAFETY: the time lives across the call.
             unsafe nanosleep(&rest, nil)
         }
-        var collected: [(EventLoop, TaskCollector.Outcome?)] = []
+        var collected: [(loop: EventLoop, outcome: TaskCollector.Outcome?)] = []
         let deadline = monotonicNanoseconds() + Self.patience
         var spent: UInt64 = 0
         for loop in loops {
@@ -50,6 +50,7 @@ final class InspectorAnswers {
             spent = max(spent, outcome?.nanoseconds ?? 0)
             collected.append((loop, outcome))
         }
+        TaskCollector.join(&collected, until: deadline)
         nextCollection = monotonicNanoseconds() + min(10 * spent, 1_000_000_000)
         if withStacks {
             symbols.withLock { $0.look(up: collected.flatMap { $0.1?.tasks ?? [] }.flatMap(\.stack)) }

@@ -34,6 +34,13 @@ package struct TaskReport: Sendable {
     /// Where it goes on, and who called that, innermost first, as addresses. A task that has not run yet has the code
     /// that it will begin with.
     package var stack: [UInt]
+
+    /// The task's address, and those of the task that it is a child of and of the one whose end it waits for.
+    var address: UInt
+    var parentAddress: UInt?
+    var awaitedAddress: UInt?
+    /// The note of the timer that it sleeps on, of any loop.
+    var timerNote: UInt64
 }
 
 /// Reads a loop's tasks, a part at a time, so that the loop is never held up for long.
@@ -46,9 +53,7 @@ final class TaskCollector: @unchecked Sendable {
     private let done = ThreadSemaphore()
     private var next: Int? = 0
     private var found: [TaskReport] = []
-    private var idsByAddress: [UInt: UInt64] = [:]
-    private var parentAddresses: [UInt64: UInt] = [:]
-    private var awaited: [UInt64: UInt] = [:]
+    private var waitsOfOthers: [UInt: TaskReport.Wait] = [:]
     private var nanoseconds: UInt64 = 0
     private var read = 0
     private var notShown = 0
@@ -57,6 +62,8 @@ final class TaskCollector: @unchecked Sendable {
     /// What a loop has answered.
     struct Outcome: Sendable {
         var tasks: [TaskReport]
+        /// What tasks that another loop tells of wait for on this one, by their addresses.
+        var waitsOfOthers: [UInt: TaskReport.Wait]
         /// Tasks that are not among them: beyond the limit, or such as the loop had no room to note.
         var notShown: Int
         /// How long the loop took for it.
@@ -75,18 +82,15 @@ final class TaskCollector: @unchecked Sendable {
         self.limit = limit
     }
 
-    /// Asks the loop, and waits for its answer.
+    /// Asks the loop, and waits for its answer. What it lacks is filled in by `join`.
     ///
     /// - Parameter deadline: monotonic nanoseconds.
     /// - Returns: nil if it has not answered until then.
     func collect(until deadline: UInt64) -> Outcome? {
         guard loop.whenFree({ [self] in step() }), done.wait(until: deadline) else { return nil }
-        for index in found.indices {
-            let id = found[index].id
-            if let address = parentAddresses[id], let parent = idsByAddress[address] { found[index].parent = parent }
-            if let address = awaited[id] { found[index].wait = .task(id: idsByAddress[address]) }
-        }
-        return Outcome(tasks: found, notShown: notShown, nanoseconds: nanoseconds, statistics: statistics)
+        return Outcome(
+            tasks: found, waitsOfOthers: waitsOfOthers, notShown: notShown, nanoseconds: nanoseconds,
+            statistics: statistics)
     }
 
     private func step() {
@@ -101,14 +105,15 @@ final class TaskCollector: @unchecked Sendable {
         if next != nil, loop.whenFree({ [self] in step() }) { return }
         notShown = (end == nil ? 0 : tasks.count - read) + tasks.missed
         statistics = loop.currentStatistics
+        let known = Set(found.map(\.address))
+        for (address, wait) in waits where !known.contains(address) { waitsOfOthers[address] = report(wait) }
         done.signal()
     }
 
     private func add(_ address: UInt, _ note: LiveTasks.Note?, _ waits: [UInt: Rondo.Wait]) {
         guard let task = TaskMemory(at: address), !task.isComplete else { return }
-        idsByAddress[address] = task.id
-        parentAddresses[task.id] = task.parent
-        if case .task(let other)? = task.dependency { awaited[task.id] = other }
+        var awaited: UInt?
+        if case .task(let other)? = task.dependency { awaited = other }
         let hasEntry = task.isReady && note.map { $0.entry != 0 } == true && task.stack.count <= 1
         found.append(
             TaskReport(
@@ -116,17 +121,14 @@ final class TaskCollector: @unchecked Sendable {
                 kind: task.isAsyncLet ? .asyncLet : task.isGroupChild ? .groupChild : .task,
                 state: task.isRunning ? .running : task.isReady ? .ready : .waiting, priority: task.priority,
                 isCancelled: task.isCancelled, age: loop.nanoseconds(since: task.lastSeen), wait: wait(task, waits),
-                loop: loop.number, stack: hasEntry ? [note!.entry] : task.stack))
+                loop: loop.number, stack: hasEntry ? [note!.entry] : task.stack, address: address,
+                parentAddress: task.parent, awaitedAddress: awaited, timerNote: task.timerNote))
         for child in task.asyncLets { add(child, nil, waits) }
     }
 
     private func wait(_ task: TaskMemory, _ waits: [UInt: Rondo.Wait]) -> TaskReport.Wait? {
         if task.isRunning || task.isReady { return nil }
-        if let wait = waits[task.address] {
-            return .operation(
-                wait.kind, descriptor: wait.descriptor?.rawValue,
-                subject: wait.descriptor.flatMap { loop.subject(of: $0) })
-        }
+        if let wait = waits[task.address] { return report(wait) }
         if let left = loop.sleepLeft(of: task.address, note: task.timerNote) { return .sleep(nanosecondsLeft: left) }
         switch task.dependency {
         case .task: return .task(id: nil)
@@ -134,6 +136,12 @@ final class TaskCollector: @unchecked Sendable {
         case .executor: return .executor
         case .continuation, nil: return .continuation
         }
+    }
+
+    private func report(_ wait: Rondo.Wait) -> TaskReport.Wait {
+        .operation(
+            wait.kind, descriptor: wait.descriptor?.rawValue,
+            subject: wait.descriptor.flatMap { loop.subject(of: $0) })
     }
 }
 

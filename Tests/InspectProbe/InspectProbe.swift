@@ -4,6 +4,7 @@
 
 import Glibc
 import Rondo
+import Synchronization
 import SystemPackage
 
 @main
@@ -111,10 +112,12 @@ struct Kitchen {
 }
 
 /// What is true of the tasks.
-final class Truth: @unchecked Sendable {
-    // SAFETY: used on the loop's thread only.
-    private(set) var lines: [String] = []
-    func note(_ name: String, _ wait: String, parent: String = "") { lines.append("\(name)|\(wait)|\(parent)") }
+final class Truth: Sendable {
+    private let noted = Mutex<[String]>([])
+    var lines: [String] { noted.withLock { $0 } }
+    func note(_ name: String, _ wait: String, parent: String = "") {
+        noted.withLock { $0.append("\(name)|\(wait)|\(parent)") }
+    }
 }
 
 /// Threads stand before it until it is opened.

@@ -8,7 +8,7 @@ import Testing
 extension DatabaseSuites.Postgres {
     @Suite struct PipelineTests {
         /// Runs `body` with a pool of one connection, and one more that observes.
-        private func pipelined(
+        func pipelined(
             _ kind: LoopKind, depth: Int = 4,
             server: @escaping @Sendable (inout PostgresConfiguration) -> Void = { _ in },
             _ body: @escaping @Sendable (PostgresPool, PostgresConnection) async throws -> Void
@@ -28,7 +28,7 @@ extension DatabaseSuites.Postgres {
         }
 
         /// Holds a lock that statements can wait for, until `body` has ended.
-        private func whileLocked(_ observer: PostgresConnection, _ body: () async throws -> Void) async throws {
+        func whileLocked(_ observer: PostgresConnection, _ body: () async throws -> Void) async throws {
             try await observer.execute("SELECT pg_advisory_lock(1)")
             do {
                 try await body()
@@ -39,10 +39,10 @@ extension DatabaseSuites.Postgres {
             try await observer.execute("SELECT pg_advisory_unlock(1)")
         }
 
-        private static let waitForLock: SQLQuery = "SELECT pg_advisory_xact_lock(1)"
+        static let waitForLock: SQLQuery = "SELECT pg_advisory_xact_lock(1)"
 
         /// Lets the pool's connection begin to serve: the first of these statements has it to itself, the others queue.
-        private func begin(
+        func begin(
             _ pool: PostgresPool, _ observer: PostgresConnection, first: SQLQuery, _ others: [SQLQuery],
             underWay: Int = 4
         ) async throws -> [Task<[SQLRow], any Error>] {

@@ -2,6 +2,7 @@
 
 import Rondo
 import RondoHTTP
+import Synchronization
 import Testing
 
 @Suite struct DrainTests {
@@ -81,4 +82,39 @@ import Testing
             try await serving.value
         }
     }
+
+    /// A handler that goes on after its loop's end is told that its connection is of no use, and so is whoever serves.
+    @Test func aHandlerOutlivesTheLoop() async throws {
+        let (gate, begun) = (AsyncEvent(), AsyncEvent())
+        let results = Results()
+        let (serving, client) = try await withEventLoop { _ in
+            let server = try await HTTPServer.listen(on: .loopback(port: 0))
+            let serving = start {
+                try await server.serve { request, response in
+                    begun.set()
+                    await Task { try? await gate.wait() }.value
+                    do {
+                        try await response.send("late")
+                    } catch let error as IOError {
+                        results.add(error)
+                        throw error
+                    }
+                }
+            }
+            let client = try await TCPStream.connect(to: server.localAddress)
+            try await client.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            try await begun.wait()
+            return (serving, client)
+        }
+        gate.set()
+        await #expect(throws: IOError.self) { try await serving.value }
+        #expect(results.all.count == 1 && results.all.allSatisfy(\.isCancellation), "\(results.all)")
+        await client.close()
+    }
+}
+
+private final class Results: Sendable {
+    private let errors = Mutex<[IOError]>([])
+    var all: [IOError] { errors.withLock { $0 } }
+    func add(_ error: IOError) { errors.withLock { $0.append(error) } }
 }

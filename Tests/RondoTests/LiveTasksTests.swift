@@ -73,6 +73,39 @@ extension LoopSuites {
             }
         }
 
+        /// Those that another loop was offered are known, too, though they wait for ever after their first step.
+        @Test func tasksThatMayMoveAreKnown() throws {
+            var configuration = RuntimeConfiguration(loops: 2)
+            configuration.loop.tracksTasks = true
+            try Runtime.run(configuration) { runtime in
+                for _ in 0..<50 {
+                    let gate = Gate()
+                    let tasks = Journal<UInt>()
+                    await withDiscardingTaskGroup { group in
+                        for _ in 0..<200 {
+                            group.addTask {
+                                tasks.add(currentTaskReference()!.bits)
+                                await gate.wait()
+                            }
+                        }
+                        while gate.waiting < 200 { await EventLoop.yield() }
+                        var known: Set<UInt> = []
+                        for other in runtime.loops {
+                            known.formUnion(
+                                await withCheckedContinuation { continuation in
+                                    other.whenFree {
+                                        continuation.resume(returning: other.liveTasks!.notes().notes.map(\.task))
+                                    }
+                                })
+                        }
+                        let unknown = Set(tasks.all).subtracting(known).count
+                        #expect(unknown == 0, "of 200 tasks")
+                        gate.open()
+                    }
+                }
+            }
+        }
+
         @Test func aTaskMayOutliveItsLoop() async throws {
             let gate = Gate()
             var configuration = LoopConfiguration()

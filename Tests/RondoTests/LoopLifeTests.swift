@@ -104,6 +104,22 @@ extension LoopSuites {
             await #expect(throws: TimeoutError(limit: .milliseconds(5))) { try await late.value }
         }
 
+        /// They go on when the loop's thread is through with closing it: until then all that belongs to the loop is
+        /// that thread's.
+        @Test(arguments: World.real) func nothingOfALoopRunsElsewhereWhileItCloses(world: World) async throws {
+            let gate = Gate()
+            let closing = Closing(gate)
+            let task = try await world.runElsewhere {
+                _ = loop.timers.add(deadline: .max - 1, target: .callback(closing))
+                return start {
+                    await gate.wait()
+                    closing.hasRun.signal()
+                    return closing.isOver.value
+                }
+            }
+            #expect(try await task.value == 1, "it ran on another thread while the loop closed")
+        }
+
         /// Streams and files of a closed loop say so, and can be closed.
         @Test(arguments: World.real) func objectsOutliveTheirLoop(world: World) async throws {
             let folder = TemporaryFolder()
@@ -167,6 +183,22 @@ extension LoopSuites {
             let output = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
             #expect(output.contains(text), "\(output)", sourceLocation: sourceLocation)
         }
+    }
+}
+
+/// Makes a task ready while its loop closes, and gives other threads a while to run it.
+private final class Closing: TimerCallback, @unchecked Sendable {
+    // SAFETY: all that it has may be used by any thread.
+    let gate: Gate
+    let hasRun = ThreadSemaphore()
+    let isOver = Counter()
+
+    init(_ gate: Gate) { self.gate = gate }
+
+    override func loopCloses(nanosecondsLeft: UInt64) {
+        Thread.start { [gate] in gate.open() }.join()
+        _ = hasRun.wait(until: monotonicNanoseconds() + 50_000_000)
+        isOver.add()
     }
 }
 

@@ -1,5 +1,6 @@
 // No task is ever lost: those that outlive their loop go on here, on Swift's own executor, still one at a time, as
-// what they share with the loop's objects demands.
+// what they share with the loop's objects demands. None does so before the loop's thread has closed it: until then
+// these objects are that thread's.
 
 import CRondo
 import Synchronization
@@ -8,8 +9,8 @@ import Synchronization
 final class AfterLife: Sendable {
     private struct State {
         var jobs: [UnownedJob] = []
-        /// Whether a task is there that runs them.
-        var isRunning = false
+        /// Whether somebody sees to them: the loop's thread, until it calls `begin`, or a task that runs them.
+        var isRunning = true
     }
     private let state = Lock(State())
     /// The thread that runs a job now; 0 for none.
@@ -25,7 +26,20 @@ final class AfterLife: Sendable {
             defer { state.isRunning = true }
             return !state.isRunning
         }
-        if mustStart { Task.detached { [self] in await run(on: LoopExecutor(loop)) } }
+        if mustStart { start(of: loop) }
+    }
+
+    /// The loop has closed: what came meanwhile runs, and what comes from now on. On the loop's thread, once.
+    func begin(of loop: EventLoop) {
+        let mustStart = state.withLock { state in
+            state.isRunning = !state.jobs.isEmpty
+            return state.isRunning
+        }
+        if mustStart { start(of: loop) }
+    }
+
+    private func start(of loop: EventLoop) {
+        Task.detached { [self] in await run(on: LoopExecutor(loop)) }
     }
 
     private func run(on face: LoopExecutor) async {

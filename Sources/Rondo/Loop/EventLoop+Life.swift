@@ -87,6 +87,8 @@ extension EventLoop {
         while let job = scheduler.pop() ?? movable?.take() { afterLife.enqueue(job, of: self) }
         group = nil
         if let liveTasks { LiveTasks.giveBack(liveTasks) }
+        // Last: nothing of the loop is used on this thread any more.
+        afterLife.begin(of: self)
     }
 
     private var hasReadyJobs: Bool { !scheduler.isEmpty || (movable?.count ?? 0) > 0 }

@@ -142,9 +142,11 @@ package final class LiveTasks: @unchecked Sendable {
         var notes: [Note] = []
         for index in start..<Int(top) {
             if notes.count == limit { return (notes, index) }
-            // SAFETY: below `top`.
-            let slot = unsafe slot(UInt32(index)).pointee
-            if slot.task != 0 { notes.append(Note(task: slot.task, entry: slot.entry, creator: slot.creator)) }
+            // SAFETY: below `top`. Of a slot that another thread gives back now, that thread writes `nextFree` only.
+            let slot = unsafe slot(UInt32(index))
+            let task = unsafe slot.pointee.task
+            if task == 0 { continue }
+            unsafe notes.append(Note(task: task, entry: slot.pointee.entry, creator: slot.pointee.creator))
         }
         return (notes, nil)
     }

@@ -119,6 +119,7 @@ extension EventLoop {
     private func offer(_ job: UnownedJob, _ group: LoopGroup) -> Bool {
         guard let movable, !isShuttingDown else { return false }
         // Before the push: then the job may run elsewhere.
+        if notedWord != 0, JobReference(job).firstWord != notedWord { liveTasks?.note(JobReference(job)) }
         if eventRing != nil, !JobReference(job).isSeen { noteReady(JobReference(job)) }
         guard movable.push(job) else { return false }
         group.callIdle()

@@ -26,6 +26,8 @@ extension PostgresConnection {
 
         /// Whether the connection was outside of a transaction when it had come.
         var leavesItIdle = false
+        /// Whether the server has forgotten all that was prepared.
+        private(set) var forgetsStatements = false
 
         /// Takes in one of the command's results.
         ///
@@ -38,7 +40,9 @@ extension PostgresConnection {
                 rows = []
                 result.append(to: &rows, columns)
                 (tag, rowsAffected) = (result.tag, result.rowsAffected)
-            case .done: (rows, tag, rowsAffected) = ([], result.tag, result.rowsAffected)
+            case .done:
+                (rows, tag, rowsAffected) = ([], result.tag, result.rowsAffected)
+                if tag == "DISCARD ALL" || tag == "DEALLOCATE ALL" { forgetsStatements = true }
             case .copyIn, .copyOut: return false
             default: if failure == nil { failure = result.refusal }
             }
@@ -116,7 +120,10 @@ extension PostgresConnection {
         while true {
             // If the connection is lost, what has come before is still an answer; then libpq says what has happened.
             while isLost || !handle.isBusy {
-                guard let result = handle.nextResult() else { return answer }
+                guard let result = handle.nextResult() else {
+                    if answer.forgetsStatements { prepared.forgetAll() }
+                    return answer
+                }
                 if !answer.take(result, statement) { try await refuseCopy(query) }
             }
             try await waitUntilReadable()
@@ -172,12 +179,21 @@ extension PostgresConnection {
 
     private func prepare(_ query: SQLQuery) async throws(SQLError) -> PreparedStatement {
         try query.checkText()
-        if let oldest = prepared.makeRoom() { _ = try await script(oldest.deallocation) }
+        if let oldest = prepared.makeRoom() { try await remove(oldest) }
         let statement = prepared.make()
         if try !opened().sendPrepare(statement, query.text) { throw refusedToSend() }
         _ = try succeeded(try await answer(query, nil), query)
         prepared.add(statement, query.text)
         return statement
+    }
+
+    /// Makes the server forget a statement; it may have done so before, because somebody has told it to.
+    private func remove(_ statement: PreparedStatement) async throws(SQLError) {
+        do throws(SQLError) {
+            _ = try await script(statement.deallocation)
+        } catch {
+            guard error.refusal?.code == "26000", handle?.isOutsideTransaction == true else { throw error }
+        }
     }
 
     func refusedToSend() -> SQLError { lose(handle?.errorMessage ?? "") }

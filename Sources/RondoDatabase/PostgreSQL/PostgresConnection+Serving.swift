@@ -124,10 +124,11 @@ extension PostgresConnection {
 
     /// The task of a statement that is under way was cancelled.
     func end(_ statement: QueuedStatement) {
+        if statement.isOver { return }
         if served.statement === statement { return endServed() }
         // When it is the one that the server runs, it will be ended. Until then nothing can be done about it; and after
         // a while its task does not wait for that any more.
-        statement.patience = Task(executorPreference: loop.executor) {
+        statement.patience = Task(executorPreference: executor) {
             do { try await Task.sleep(for: self.configuration.cancelPatience) } catch { return }
             await self.giveUp(statement)
         }
@@ -144,7 +145,7 @@ extension PostgresConnection {
     private func endServed() {
         guard let statement = served.statement, command.stopping == nil else { return }
         askToStop()
-        served.patience = Task(executorPreference: loop.executor) {
+        served.patience = Task(executorPreference: executor) {
             do { try await Task.sleep(for: self.configuration.cancelPatience) } catch { return }
             await self.losePatience(with: statement)
         }

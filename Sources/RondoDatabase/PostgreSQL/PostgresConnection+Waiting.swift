@@ -116,7 +116,7 @@ extension PostgresConnection {
     /// Waits whether the task is cancelled or not, until the command's deadline.
     private func waitDeaf(_ wait: @escaping @Sendable () async throws(IOError) -> Void) async throws(SQLError) {
         let left = command.deadline.map { max(.zero, ContinuousClock.now.duration(to: $0)) }
-        let task = Task(executorPreference: loop.executor) {
+        let task = Task(executorPreference: executor) {
             if let left { try await withTimeout(left) { try await wait() } } else { try await wait() }
         }
         do {
@@ -145,7 +145,7 @@ extension PostgresConnection {
         guard let request = handle?.makeCancelRequest() else { return }
         let stopping = PostgresCommand.StopRequest()
         command.stopping = stopping
-        Task(executorPreference: loop.executor) {
+        Task(executorPreference: executor) {
             var pause = Duration.milliseconds(20)
             repeat {
                 try? await Self.cancelRequests.withPermit { try await offload { request.sendBlocking() } }
@@ -184,7 +184,7 @@ extension PostgresConnection {
         command.stopping?.isOver.set()
         if let stopping = command.stopping, handle != nil {
             let left = command.deadline.map { max(.zero, ContinuousClock.now.duration(to: $0)) } ?? .zero
-            let isPassedOn = await Task(executorPreference: loop.executor) {
+            let isPassedOn = await Task(executorPreference: executor) {
                 (try? await withTimeout(left) { try await stopping.isPassedOn.wait() }) != nil
             }.value
             if !isPassedOn { _ = lose("a request to end a command could not be sent") }

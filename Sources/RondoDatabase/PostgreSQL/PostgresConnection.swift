@@ -23,6 +23,8 @@ public actor PostgresConnection: SQLDatabase {
     /// The loop that it lives on.
     public nonisolated let loop: EventLoop
     public nonisolated var unownedExecutor: UnownedSerialExecutor { loop.unownedExecutor }
+    /// The loop's, for tasks that the connection starts. It is of use after the loop's end, too.
+    nonisolated let executor: any TaskExecutor
 
     /// Who has the permit may run a command. What names it passes it on: a transaction has the permit, and one of its
     /// own for its statements.
@@ -54,6 +56,7 @@ public actor PostgresConnection: SQLDatabase {
         self.subject = subject
         self.configuration = configuration
         self.loop = loop
+        executor = loop.executor
         prepared = PreparedStatements(capacity: configuration.preparedStatementsMax)
     }
 

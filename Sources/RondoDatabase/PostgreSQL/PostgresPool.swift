@@ -27,6 +27,8 @@ public actor PostgresPool: SQLDatabase {
     /// The loop that it lives on.
     public nonisolated let loop: EventLoop
     public nonisolated var unownedExecutor: UnownedSerialExecutor { loop.unownedExecutor }
+    /// The loop's, for tasks that the pool starts. It is of use after the loop's end, too.
+    private nonisolated let executor: any TaskExecutor
 
     private let server: PostgresConfiguration
     private let configuration: Configuration
@@ -66,6 +68,7 @@ public actor PostgresPool: SQLDatabase {
         precondition(configuration.size > 0, "a pool must have a connection")
         precondition(configuration.pipelineDepth > 0, "a connection must have a statement under way")
         self.loop = loop
+        executor = loop.executor
         self.server = server
         self.configuration = configuration
         permits = AsyncSemaphore(permits: configuration.size)
@@ -255,6 +258,8 @@ public actor PostgresPool: SQLDatabase {
                     throw SQLError("connect to", failure.subject, .cancelled)
                 }
             }
+            // It may have ended while this task slept.
+            guard loop.isCurrent else { throw SQLError("use", "the pool", .closed) }
             do throws(SQLError) {
                 let connection = try await PostgresConnection.connect(to: server)
                 connected += 1
@@ -288,7 +293,7 @@ public actor PostgresPool: SQLDatabase {
         }
         // Detached: it has neither the priority nor the task-local values of the task that happens to give the
         // connection back. Tasks of all priorities wait for it.
-        Task.detached(name: "PostgreSQL pipeline", executorPreference: loop.executor, priority: .high) { [self] in
+        Task.detached(name: "PostgreSQL pipeline", executorPreference: executor, priority: .high) { [self] in
             await connection.serve(queue)
             await giveBack(connection)
         }
@@ -315,10 +320,10 @@ public actor PostgresPool: SQLDatabase {
 
     private func outcome(of statement: QueuedStatement) async -> QueuedStatement.Outcome {
         await withTaskCancellationHandler {
-            await statement.wait()
+            await statement.wait(in: self)
         } onCancel: {
             // On any thread.
-            Task(executorPreference: loop.executor) { await self.cancel(statement) }
+            Task(executorPreference: executor) { await self.cancel(statement) }
         }
     }
 

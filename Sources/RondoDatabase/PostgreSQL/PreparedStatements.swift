@@ -60,5 +60,7 @@ struct PreparedStatements {
     }
 
     mutating func forget(_ text: String) { statements[text] = nil }
+
+    mutating func forgetAll() { statements = [:] }
 }
 #endif

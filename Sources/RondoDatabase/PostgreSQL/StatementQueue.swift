@@ -43,7 +43,10 @@ final class QueuedStatement: @unchecked Sendable {
     var isOver: Bool { outcome != nil }
 
     /// The outcome, which may have come before.
-    func wait() async -> Outcome {
+    ///
+    /// - Parameter pool: whose statement it is. Its loop's thread is where the continuation is kept: a closure that
+    ///   says nothing of the actor would run where its task prefers to be.
+    func wait(in pool: isolated PostgresPool) async -> Outcome {
         await unsafe withUnsafeContinuation { continuation in
             guard let outcome else { return unsafe self.continuation = continuation }
             unsafe continuation.resume(returning: outcome)
