@@ -23,6 +23,23 @@ extension LoopSuites {
             }
         }
 
+        /// When the kernel has taken the last byte the copy is at its end, though nobody reads.
+        @Test(arguments: World.real) func itEndsWhenAllIsTaken(world: World) throws {
+            let room = Counter()
+            try withStalled(world) { room.raise(to: $0.sent) }
+            let folder = TemporaryFolder()
+            try world.run {
+                let file = try await bulkFile(room.value / 10 * 9, in: folder)
+                let pair = try await connectedPair()
+                for end in [pair.client, pair.server] { end.limitBuffers(to: 200_000) }
+                let count = try await copy(from: file.source(), to: pair.client)
+                #expect(count == room.value / 10 * 9 && statistics.bytesMoved > 0)
+                await file.close()
+                await pair.client.abort()
+                await pair.server.abort()
+            }
+        }
+
         @Test(arguments: World.real) func aResetIsTheSinks(world: World) throws {
             try withStalled(world) { stalled in
                 await stalled.pair.server.abort()
@@ -200,6 +217,9 @@ private struct Stalled: Sendable {
         #expect(try await comesToRest { Int(statistics.bytesMoved) })
         memory = allocatedBytes() - allocated
     }
+
+    /// How much the kernel has taken: the source does not know before its copy ends.
+    var sent: Int { Int(statistics.bytesMoved) + LoopSuites.FileCopyTests.threshold }
 
     /// Copies the rest, and looks at all that arrives.
     func finishAnew(size: Int) async throws {

@@ -74,7 +74,9 @@ final class FileSending: @unchecked Sendable {
         switch -answer {
         case 0: return .atSize
         case EAGAIN: try await waitForSink()
-        case ..<0: if Int(answer) < wanted, count < limit { try await waitForSink() }
+        // With less than was asked for either the file is at its end, which need not wait for the peer, or the sink is
+        // full: the next call says which.
+        case ..<0: break
         case ECANCELED: throw IOError("read", file.path.string, .cancelled)
         case EPIPE, ECONNRESET, ECONNABORTED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, ENETDOWN, ENOTCONN:
             sink.sending.refuse(-answer)
