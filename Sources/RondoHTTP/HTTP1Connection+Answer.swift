@@ -83,6 +83,21 @@ extension HTTP1Connection: ResponseExchange {
         try await flush()
     }
 
+    func write(from source: FileSource, limit: Int) async throws(IOError) -> Int {
+        // Little goes together with the head.
+        guard let socket, let left = answer.left, left >= limit, limit >= 256 * 1024, !answer.isHead else {
+            return try await readAndWrite(source, limit)
+        }
+        try await flush()
+        let before = phase
+        wait(.write, server.timeouts.write)
+        let count = try await copy(from: source, to: socket, limit: limit)
+        resume(before)
+        answer.left = left - count
+        answer.bodyBytes += count
+        return count
+    }
+
     func end(_ trailers: HTTPFields) async throws(IOError) {
         if let left = answer.left, left > 0, !answer.isHead {
             throw IOError("finish", "an HTTP response", .invalid("the body is shorter than its Content-Length"))

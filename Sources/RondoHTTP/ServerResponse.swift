@@ -91,6 +91,19 @@ public final class ServerResponse: ByteSink {
         if bytes.byteCount > 0 { try await exchange.write(bytes) }
     }
 
+    /// Sends a piece of the body from a file: without looking at it, where the connection can.
+    ///
+    /// - Returns: how many bytes, at most `limit`; 0 at the end of the file.
+    func write(from source: FileSource, limit: Int) async throws(IOError) -> Int {
+        if exchange.isHome(#isolation) {
+            try await beginPieces()
+            return try await exchange.write(from: source, limit: limit)
+        }
+        guard let chunk = try await source.read(upTo: limit) else { return 0 }
+        try await write(chunk.bytes)
+        return chunk.count
+    }
+
     /// Sends the head, before anything of the body is there.
     public func sendHead() async throws(IOError) {
         guard exchange.isHome(#isolation) else {
@@ -147,7 +160,21 @@ protocol ResponseExchange: LoopBound {
     /// Begins an answer whose body comes in pieces.
     func begin(_ status: HTTPResponse.Status, _ fields: HTTPFields) async throws(IOError)
     func write(_ bytes: RawSpan) async throws(IOError)
+    /// Writes at most `limit` bytes of a file; answers how many, 0 at its end.
+    func write(from source: FileSource, limit: Int) async throws(IOError) -> Int
     func end(_ trailers: HTTPFields) async throws(IOError)
     /// Sends what has been put together.
     func flush() async throws(IOError)
+}
+
+extension ResponseExchange {
+    func write(from source: FileSource, limit: Int) async throws(IOError) -> Int {
+        try await readAndWrite(source, limit)
+    }
+
+    func readAndWrite(_ source: FileSource, _ limit: Int) async throws(IOError) -> Int {
+        guard let chunk = try await source.read(upTo: limit) else { return 0 }
+        try await write(chunk.bytes)
+        return chunk.count
+    }
 }

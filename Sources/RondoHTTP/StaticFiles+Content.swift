@@ -8,9 +8,10 @@ extension StaticFiles {
     /// Smaller files take one packet either way.
     private static let smallestCompressed: Int64 = 1000
 
-    /// Bytes of a file that are in memory at a time: as they are, and to be compressed. Those take a thread of the
-    /// offload pool about a millisecond.
-    private static let pieceSize: Int64 = 256 * 1024
+    /// Bytes of a file that a client must take within ``HTTPTimeouts/write``, and that are in memory at a time if the
+    /// kernel can't send them by itself; and those to be compressed, which take a thread of the offload pool about a
+    /// millisecond.
+    private static let pieceSize = 256 * 1024
     private static let compressedPieceSize: Int64 = 64 * 1024
 
     func send(
@@ -102,11 +103,10 @@ extension StaticFiles {
         }
         response.headers[.contentLength] = String(bytes.count)
         if !isHead {
-            var position = bytes.lowerBound
-            while position < bytes.upperBound {
-                let piece = try await read(file, min(bytes.upperBound - position, Self.pieceSize), at: position)
-                try await response.write(piece)
-                position += Int64(piece.count)
+            let source = file.source(from: bytes.lowerBound)
+            while source.offset < bytes.upperBound {
+                let count = min(Int(bytes.upperBound - source.offset), Self.pieceSize)
+                if try await response.write(from: source, limit: count) == 0 { throw Self.endsEarly(file) }
             }
         }
         try await response.finish()
@@ -127,8 +127,10 @@ extension StaticFiles {
 
     private func read(_ file: File, _ count: Int64, at position: Int64) async throws -> [UInt8] {
         let bytes = try await file.read(Int(count), at: position)
-        // It has become shorter: the connection breaks, as the client can't be told otherwise.
-        if bytes.isEmpty { throw IOError("read", file.path.string, .unexpectedEnd) }
+        if bytes.isEmpty { throw Self.endsEarly(file) }
         return bytes
     }
+
+    /// It has become shorter: the connection breaks, as the client can't be told otherwise.
+    private static func endsEarly(_ file: File) -> IOError { IOError("read", file.path.string, .unexpectedEnd) }
 }

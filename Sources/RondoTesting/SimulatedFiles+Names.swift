@@ -63,7 +63,7 @@ extension SimulatedFiles {
             }
         case .listNext(let folder, let part):
             return unsafe part._withUnsafeGuaranteedRef { part in withFile(folder) { listNext($0, into: part) } }
-        case .openWatch, .addWatch, .removeWatch: return -EOPNOTSUPP
+        case .openWatch, .addWatch, .removeWatch, .send: return -EOPNOTSUPP
         case .lock(let file, let flags): return lock(file, flags, operation)
         }
     }

@@ -82,6 +82,27 @@ import Testing
         }
     }
 
+    /// The kernel sends what is large, but for the little at its end.
+    @Test func largeFiles() throws {
+        try Self.serving { _, url in
+            let root = try await Self.curl(url + "/where.txt").dropLast()
+            let bytes = (0..<3_000_017).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
+            try await File.write(bytes, to: FilePath("\(root)/large.bin"))
+            let got = (1...2).map { "\(root)/got\($0)" }
+            // Over one connection.
+            _ = try await Self.curl("-o", got[0], url + "/large.bin", "-o", got[1], url + "/large.bin")
+            for path in got {
+                let copy = try await File.contents(of: FilePath(path))
+                #expect(copy == bytes)
+            }
+            let moved = await EventLoop.current!.statistics.bytesMoved
+            #expect(moved == 2 * 11 * 256 * 1024)
+            _ = try await Self.curl("-o", got[0], "-r", "100001-1500000", url + "/large.bin")
+            let part = try await File.contents(of: FilePath(got[0]))
+            #expect(part == Array(bytes[100_001...1_500_000]))
+        }
+    }
+
     @Test func conditions() throws {
         try Self.serving { _, url in
             let head = try await Self.curl("-I", url + "/ten.txt")

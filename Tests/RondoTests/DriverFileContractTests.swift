@@ -394,7 +394,7 @@ private final class Parts {
 }
 
 extension DriverHarness {
-    fileprivate func openFile(_ path: String, _ flags: Int32) throws -> Descriptor {
+    func openFile(_ path: String, _ flags: Int32) throws -> Descriptor {
         let answer = unsafe try path.withCString { unsafe try perform(.open($0, flags: flags, mode: 0o600)) }
         return Descriptor(rawValue: try #require(answer >= 0 ? answer : nil, "open \(path): \(answer)"))
     }

@@ -100,6 +100,42 @@ struct MoveContractTests {
         harness.finish()
     }
 
+    /// A file goes to a socket without waiting for it, and no signal ends this process.
+    @Test(arguments: DriverWorld.usable)
+    func filesAreSentWithoutWaiting(_ world: DriverWorld) throws {
+        let folder = TemporaryFolder()
+        let harness = try DriverHarness(world)
+        let (near, far) = try harness.makeConnection()
+        let file = try harness.openFile("\(folder.path)/file", O_RDWR | O_CREAT)
+        unsafe #expect(try harness.perform(.file(.truncate(file, size: 5000))) == 0)
+        func send(_ offset: UInt64, _ count: Int, to socket: Descriptor) throws -> Int32 {
+            unsafe try harness.perform(.file(.send(file, offset: offset, count: count, to: socket)))
+        }
+        try harness.driver.prepareToMove(near)
+        #expect(try send(0, 1000, to: near) == 1000)
+        #expect(try send(4900, 1000, to: near) == 100, "no more than there is")
+        for offset: UInt64 in [5000, 5001, .max] { #expect(try send(offset, 1000, to: near) == 0) }
+        #expect(try send(0, 0, to: near) == 0)
+        #expect(try send(0, 1, to: Descriptor(rawValue: -1)) == -EBADF)
+        unsafe #expect(try harness.perform(.file(.truncate(file, size: UInt64(Self.total)))) == 0)
+        var sent = 0
+        while sent < Self.total {
+            let answer = try send(UInt64(sent), Self.total - sent, to: near)
+            if answer < 0 {
+                #expect(answer == -EAGAIN)
+                break
+            }
+            sent += Int(answer)
+        }
+        #expect(sent > 0 && sent < Self.total, "there can't be room for all of it")
+        try harness.close(far)
+        unsafe #expect(try harness.perform(.poll(near, events: Int16(POLLOUT))) & POLLERR != 0)
+        #expect(try send(0, 1, to: near) == -ECONNRESET)
+        #expect(try send(0, 1, to: near) == -EPIPE)
+        try harness.close(near, file)
+        harness.finish()
+    }
+
     /// A simulation has no such way, and says so.
     @Test func notInASimulation() throws {
         try World.simulated.run {

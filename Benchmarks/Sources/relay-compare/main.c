@@ -1,11 +1,14 @@
-// What a relay costs with chunks alone and with bulk moved by the kernel: `relay-compare PATH-OF-RELAY [MIB [ROUNDS]]`.
+// What a relay costs with chunks alone and with bulk moved by the kernel:
+// `relay-compare PATH-OF-RELAY [MIB [ROUNDS [files]]]`.
 //
 // Two relays stand between this program's sender and its receiver, one for each way, and take turns. Measured are the
 // CPU time of the relay's process (all threads, from schedstat) and the wall time: for so many MiB in one direction,
-// written in pieces, and for round trips of 64 bytes. The relays run on CPU 0, this program on CPU 1.
+// written in pieces, and for round trips of 64 bytes. The relays run on CPU 0, this program on CPU 1. Then the same for
+// two servers of a file, in memory: a large one, and small ones, each over a connection of its own.
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -19,7 +22,7 @@
 
 #include "support.h"
 
-enum { WAYS = 2, ROUNDS_MAX = 101, ROUND_TRIPS = 20000, MESSAGE = 64, PIECE_MAX = 1 << 20 };
+enum { WAYS = 2, ROUNDS_MAX = 101, ROUND_TRIPS = 20000, MESSAGE = 64, PIECE_MAX = 1 << 20, SMALL_FILES = 2000 };
 
 static const char *const ways[WAYS] = {"chunks", "copy"};
 
@@ -35,10 +38,9 @@ static void pin(int cpu) {
     sched_setaffinity(0, sizeof set, &set); // with one CPU everything runs there
 }
 
-static struct relay start_relay(const char *path, const char *way, uint16_t server_port) {
+static struct relay start_relay(const char *path, const char *way, const char *goal) {
     int ends[2];
-    char port[8], line[128];
-    snprintf(port, sizeof port, "%u", (unsigned)server_port);
+    char line[128];
     if (pipe(ends) < 0) fail("pipe");
     pid_t pid = fork();
     if (pid < 0) fail("fork");
@@ -47,7 +49,7 @@ static struct relay start_relay(const char *path, const char *way, uint16_t serv
         dup2(ends[1], STDOUT_FILENO);
         close(ends[0]);
         close(ends[1]);
-        execl(path, path, way, port, (char *)NULL);
+        execl(path, path, way, goal, (char *)NULL);
         fail("exec %s", path);
     }
     close(ends[1]);
@@ -184,14 +186,70 @@ static void compare(const struct relay *relays, int listener, size_t piece, uint
     print_median("CPU, copy to chunks", figures.ratio, rounds, "times");
 }
 
-int main(int argc, char **argv) {
-    if (argc < 2) fail("usage: relay-compare PATH-OF-RELAY [MIB [ROUNDS]]");
-    uint64_t mebibytes = argc > 2 ? parse_number("MIB", argv[2], 1, 1 << 20) : 512;
-    int rounds = argc > 3 ? (int)parse_number("ROUNDS", argv[3], 1, ROUNDS_MAX) : 15;
+// One round of one way: `count` connections, each of which is sent the file.
+static void measure_file(const struct relay *server, int count, uint64_t bytes, double *cpu, double *wall) {
+    struct process_usage before, after;
+    char *memory = malloc(PIECE_MAX);
+    if (!read_process_usage(server->pid, &before)) fail("the file's server has ended");
+    uint64_t start = now_nanoseconds();
+    for (int i = 0; i < count; i++) {
+        int fd = connect_to(server->port);
+        uint64_t received = 0;
+        ssize_t answer;
+        while ((answer = read(fd, memory, PIECE_MAX)) > 0) received += (uint64_t)answer;
+        if (answer < 0 || received != bytes) fail("%llu bytes came", (unsigned long long)received);
+        close(fd);
+    }
+    double nanoseconds = (double)(now_nanoseconds() - start);
+    if (!read_process_usage(server->pid, &after)) fail("the file's server has ended");
+    free(memory);
+    double used = (double)(after.cpu_nanoseconds - before.cpu_nanoseconds), mebibytes = (double)bytes / (1 << 20);
+    *cpu = count == 1 ? used / 1e6 / mebibytes : used / 1e3 / count;
+    *wall = count == 1 ? mebibytes / (nanoseconds / 1e9) : nanoseconds / 1e3 / count;
+}
+
+static void compare_files(const char *program, int count, uint64_t bytes, int rounds) {
+    static struct figures figures;
+    char path[] = "/tmp/relay-compare-XXXXXX";
+    int file = mkstemp(path);
+    char *piece = calloc(1, PIECE_MAX);
+    for (uint64_t left = bytes; left > 0;) {
+        ssize_t written = write(file, piece, left < PIECE_MAX ? left : PIECE_MAX);
+        if (written <= 0) fail("write %s", path);
+        left -= (uint64_t)written;
+    }
+    struct relay servers[WAYS];
+    for (int way = 0; way < WAYS; way++) servers[way] = start_relay(program, ways[way], path);
+    for (int round = -1; round < rounds; round++) {
+        int at = round < 0 ? 0 : round;
+        for (int turn = 0; turn < WAYS; turn++) {
+            int way = (turn + at) % WAYS;
+            measure_file(&servers[way], count, bytes, &figures.cpu[way][at], &figures.wall[way][at]);
+        }
+        figures.ratio[at] = figures.cpu[1][at] / figures.cpu[0][at];
+    }
+    printf("a file of %llu KiB, %d times, %d rounds\n", (unsigned long long)(bytes >> 10), count, rounds);
+    for (int way = 0; way < WAYS; way++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s, CPU", ways[way]);
+        print_median(name, figures.cpu[way], rounds, count == 1 ? "ms a MiB" : "us a file");
+        snprintf(name, sizeof name, "%s, wall", ways[way]);
+        print_median(name, figures.wall[way], rounds, count == 1 ? "MiB/s" : "us a file");
+        kill(servers[way].pid, SIGKILL);
+        waitpid(servers[way].pid, NULL, 0);
+    }
+    print_median("CPU, copy to chunks", figures.ratio, rounds, "times");
+    free(piece);
+    close(file);
+    unlink(path);
+}
+
+static void compare_relays(const char *program, uint64_t mebibytes, int rounds) {
     int listener = listen_on_loopback(0, 0);
     struct relay relays[WAYS];
-    for (int way = 0; way < WAYS; way++) relays[way] = start_relay(argv[1], ways[way], bound_port(listener));
-    pin(1);
+    char port[8];
+    snprintf(port, sizeof port, "%u", (unsigned)bound_port(listener));
+    for (int way = 0; way < WAYS; way++) relays[way] = start_relay(program, ways[way], port);
     compare(relays, listener, 64 * 1024, mebibytes, rounds);
     compare(relays, listener, PIECE_MAX, mebibytes, rounds);
     compare(relays, listener, 0, 0, rounds);
@@ -199,5 +257,17 @@ int main(int argc, char **argv) {
         kill(relays[way].pid, SIGKILL);
         waitpid(relays[way].pid, NULL, 0);
     }
+    close(listener);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) fail("usage: relay-compare PATH-OF-RELAY [MIB [ROUNDS [files]]]");
+    uint64_t mebibytes = argc > 2 ? parse_number("MIB", argv[2], 1, 1 << 20) : 512;
+    int rounds = argc > 3 ? (int)parse_number("ROUNDS", argv[3], 1, ROUNDS_MAX) : 15;
+    pin(1);
+    if (argc < 5) compare_relays(argv[1], mebibytes, rounds);
+    compare_files(argv[1], 1, mebibytes << 20, rounds);
+    compare_files(argv[1], SMALL_FILES / 10, 1 << 20, rounds);
+    compare_files(argv[1], SMALL_FILES, 64 << 10, rounds);
     return 0;
 }

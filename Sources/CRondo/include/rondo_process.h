@@ -78,6 +78,9 @@ int rondo_widen_pipe(int fd, int bytes);
 // Answers as the two above.
 int rondo_move_from_socket(int socket, int pipe, size_t count);
 int rondo_move_to_socket(int pipe, int socket, size_t count);
+// Sends `count` bytes of a file from `offset` on, or what there is of them (man 2 sendfile). It may wait for the disk,
+// but not for the socket, which must not block. Answers as those above: 0 if the file's size is not above `offset`.
+int rondo_send_file(int file, uint64_t offset, size_t count, int socket);
 
 // Signals. A listener has an eventfd and a mask of signals (bit n stands for signal n); whenever one of them comes, its
 // bit is noted and the eventfd is written to.

@@ -15,7 +15,8 @@ extension FileOperation {
             .symbolicLink:
             true
         case .truncate: truncates
-        case .openBeneath, .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch:
+        case .openBeneath, .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch,
+            .send:
             false
         }
     }
@@ -66,7 +67,8 @@ extension FileOperation {
         case .symbolicLink(let text, let folder, let path):
             unsafe entry.begin(RONDO_OP_SYMLINKAT, folder, text)
             entry.off = UInt64(UInt(bitPattern: path))
-        case .openBeneath, .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch:
+        case .openBeneath, .readLink, .setMode, .setTimes, .listNext, .lock, .openWatch, .addWatch, .removeWatch,
+            .send:
             crash("\(unsafe kind) has no submission")
         }
     }

@@ -30,6 +30,10 @@ package enum FileOperation {
     case readParts(Descriptor, UnsafePointer<rondo_memory>, count: Int, offset: UInt64)
     /// Writes several pieces of memory at `offset`, in order.
     case writeParts(Descriptor, UnsafePointer<rondo_memory>, count: Int, offset: UInt64)
+    /// Sends what is at `offset` to a stream socket that `prepareToMove` was called for, and shows it to nobody;
+    /// completes with the number of bytes, which may be less than `count`: 0 where the file's size says that nothing
+    /// is, EAGAIN if the socket has no room. An error may be of either end.
+    case send(Descriptor, offset: UInt64, count: Int, to: Descriptor)
     /// Moves a name (`RONDO_RENAME_NOREPLACE`, `RONDO_RENAME_EXCHANGE` or 0).
     case rename(in: Descriptor, UnsafePointer<CChar>, to: Descriptor, UnsafePointer<CChar>, flags: UInt32)
     /// Removes a name of a file (flags 0), or an empty folder (`RONDO_AT_REMOVEDIR`).
@@ -64,7 +68,7 @@ package enum FileOperation {
         case .linkStatus: .status
         case .truncate: .truncate
         case .allocate: .allocate
-        case .readParts: .read
+        case .readParts, .send: .read
         case .writeParts: .write
         case .rename: .rename
         case .remove: .remove
@@ -87,7 +91,8 @@ package enum FileOperation {
             .listNext(let descriptor, _), .lock(let descriptor, _), .open(let descriptor, _, _, _),
             .linkStatus(let descriptor, _, _), .rename(let descriptor, _, _, _, _), .remove(let descriptor, _, _),
             .makeFolder(let descriptor, _, _), .link(let descriptor, _, _, _), .symbolicLink(_, let descriptor, _),
-            .readLink(let descriptor, _, _, _), .addWatch(let descriptor, _, _), .removeWatch(let descriptor, _):
+            .readLink(let descriptor, _, _, _), .addWatch(let descriptor, _, _), .removeWatch(let descriptor, _),
+            .send(let descriptor, _, _, _):
             descriptor == .workingDirectory ? nil : descriptor
         case .openBeneath, .openWatch: nil
         }
@@ -176,6 +181,9 @@ extension FileOperation {
             return unsafe rondo_read_parts(file.rawValue, parts, count, offset)
         case .writeParts(let file, let parts, let count, let offset):
             return unsafe rondo_write_parts(file.rawValue, parts, count, offset)
+        case .send(let file, let offset, let count, let socket):
+            let count = unsafe min(count, Operation.transferLimit)
+            return rondo_send_file(file.rawValue, offset, count, socket.rawValue)
         case .rename(let folder, let path, let newFolder, let newPath, let flags):
             return unsafe rondo_rename(folder.rawValue, path, newFolder.rawValue, newPath, flags)
         case .remove(let folder, let path, let flags): return unsafe rondo_unlink(folder.rawValue, path, flags)

@@ -3,6 +3,12 @@
 extension File {
     /// Reads the file from `offset` to its end, in chunks of their own memory.
     ///
+    /// With 256 KB and more to go, ``copy(from:to:limit:)`` has the kernel send the file to a socket of the same loop,
+    /// and this process does not see the bytes: if the limit says that there is so much, from the beginning, and else
+    /// behind the first 256 KB. A peer that is slow then takes no memory of this process and no thread. The connection
+    /// keeps pages of the file, not copies: what somebody writes to the file before the peer has them may arrive
+    /// instead. To replace a file that is being sent, give its name to a new one (``File/replace(at:with:)``).
+    ///
     /// - Parameter chunkSize: the most bytes to read at once.
     public func source(from offset: Int64 = 0, chunkSize: Int = 256 * 1024) -> FileSource {
         FileSource(self, offset: offset, chunkSize: min(max(1, chunkSize), 1 << 30))
@@ -14,10 +20,11 @@ extension File {
 
 /// A file that is read from a position on. It is for one task.
 public final class FileSource: ByteSource {
-    private let file: File
+    let file: File
     private let chunkSize: Int
-    /// Where the next read begins.
-    public private(set) var offset: Int64
+    /// Where the next read begins. When a copy has failed: behind what was read or, if the kernel sent the file itself,
+    /// behind what the socket has taken.
+    public internal(set) var offset: Int64
 
     init(_ file: File, offset: Int64, chunkSize: Int) {
         self.file = file

@@ -29,8 +29,8 @@ public struct LoopStatistics: Sendable {
     public var connectionsOpened: UInt64 = 0
     /// Those of them that were closed.
     public var connectionsClosed: UInt64 = 0
-    /// Bytes that ``copy(from:to:limit:)`` and ``relay(_:_:)`` had the kernel move from socket to socket, so that this
-    /// process did not copy them. Also counted are those that a sink has not taken.
+    /// Bytes that ``copy(from:to:limit:)`` and ``relay(_:_:)`` had the kernel move from a socket or a file to a socket,
+    /// so that this process did not copy them. Also counted are those from sockets that a sink has not taken.
     public var bytesMoved: UInt64 = 0
     /// Events of the flight recorder so far; 0 if it is off.
     public var eventsRecorded: UInt64 = 0

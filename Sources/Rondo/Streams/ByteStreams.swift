@@ -81,6 +81,9 @@ extension ByteSink {
 /// socket (`splice`, through a pipe of 1 MB), which takes about half of the processor time; at most one pipe is on its
 /// way then. Nothing else is different. ``LoopStatistics/bytesMoved`` counts these bytes.
 ///
+/// The kernel also sends files to sockets of the same loop (`sendfile`, in the offload pool): see
+/// ``File/source(from:chunkSize:)``.
+///
 /// If the task is cancelled, bytes that were read may not have been written.
 ///
 /// - Parameter limit: the most bytes to copy; what is behind them stays in the source.

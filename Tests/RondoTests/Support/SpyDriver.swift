@@ -22,6 +22,12 @@ final class SpyDriver: Driver {
         }
         /// What moving bytes from a socket answers instead of doing it.
         var moveAnswer: Int32?
+        /// Called before each call that sends from a file.
+        var beforeFileSend: (() -> Void)?
+        /// Whether such calls are to fail.
+        var breaksFileSends = false
+        /// What making a socket ready for either is refused with.
+        var prepareError: Errno?
     }
 
     private let base: any Driver
@@ -40,6 +46,13 @@ final class SpyDriver: Driver {
 
     func submit(_ operation: Rondo.Operation, as id: OperationID) {
         report.submissions.add()
+        if case .file(.send(let file, let offset, let count, _)) = unsafe operation {
+            report.beforeFileSend?()
+            if report.breaksFileSends {
+                let nowhere = Descriptor(rawValue: -1)
+                return unsafe base.submit(.file(.send(file, offset: offset, count: count, to: nowhere)), as: id)
+            }
+        }
         unsafe base.submit(operation, as: id)
     }
 
@@ -82,7 +95,10 @@ final class SpyDriver: Driver {
         if let name = linkTarget("/proc/self/fd/\(pipe.reader.rawValue)") { report.pipes.append(name) }
         return pipe
     }
-    func prepareToMove(_ socket: Descriptor) throws(Errno) { try base.prepareToMove(socket) }
+    func prepareToMove(_ socket: Descriptor) throws(Errno) {
+        if let error = report.prepareError { throw error }
+        try base.prepareToMove(socket)
+    }
     func moveNow(from socket: Descriptor, into pipe: Descriptor, count: Int) -> Int32 {
         report.moveAnswer ?? base.moveNow(from: socket, into: pipe, count: count)
     }
