@@ -305,8 +305,12 @@ extension DatabaseSuites.Postgres {
                     tasks = try await begin(
                         pool, observer, first: Self.waitForLock,
                         ["SELECT 1", "SELECT 2", "SELECT 3", "SELECT 4", "SELECT 5"])
-                    let process: Int = try await observer.first(
-                        "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'")![0]
+                    var found: SQLRow?
+                    while found == nil {
+                        found = try await observer.first(
+                            "SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory'")
+                    }
+                    let process: Int = try found![0]
                     _ = try await offload { try shell("kill -STOP \(process)") }
                     tasks[0].cancel()
                     for number in 0...3 {
