@@ -107,6 +107,40 @@ int rondo_open_beneath(const char *folder, const char *path, int by_steps) {
     return answer;
 }
 
+// Linux 5.12; older headers lack it, and older kernels answer EINVAL.
+#ifndef RESOLVE_CACHED
+#define RESOLVE_CACHED 0x20
+#endif
+
+static int open_cached_at(int folder, const char *path, int flags, uint64_t resolve) {
+    struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC), .resolve = resolve | RESOLVE_CACHED};
+    ANSWER(syscall(SYS_openat2, folder, path, &how, sizeof how));
+}
+
+int rondo_open_cached(const char *folder, const char *path) {
+    int base = AT_FDCWD;
+    if (folder != NULL) {
+        base = open_cached_at(AT_FDCWD, folder, O_PATH | O_DIRECTORY, 0);
+        if (base < 0) return base;
+    }
+    int flags = O_RDONLY | O_NONBLOCK | (folder != NULL ? O_NOCTTY : 0);
+    int file = open_cached_at(base, path, flags, folder != NULL ? RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS : 0);
+    if (folder != NULL) close(base);
+    if (file >= 0) fcntl(file, F_SETFL, 0);
+    return file;
+}
+
+int rondo_read_cached(int fd, void *memory, size_t count, uint64_t offset) {
+    struct iovec part = {.iov_base = memory, .iov_len = count};
+    ANSWER(preadv2(fd, &part, 1, (off_t)offset, RWF_NOWAIT));
+}
+
+int rondo_read_at(int fd, void *memory, size_t count, uint64_t offset) {
+    ANSWER(pread(fd, memory, count, (off_t)offset));
+}
+
+int rondo_is_memory_file(int fd) { return fcntl(fd, F_GET_SEALS) >= 0; }
+
 int rondo_set_mode(int fd, uint32_t mode) { ANSWER(fchmod(fd, (mode_t)mode)); }
 
 int rondo_set_times(int fd, const int64_t seconds[2], const int64_t nanoseconds[2]) {

@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -78,6 +79,15 @@ void rondo_statx_encode(const struct rondo_file_status *status, struct rondo_sta
 
 int rondo_statx_call(int directory, const char *path, int flags, struct rondo_statx *raw) {
     return result_or_errno(syscall(SYS_statx, directory, path, flags, RONDO_STATX_BASIC_STATS, raw));
+}
+
+int rondo_status_here(int fd, struct rondo_statx *raw) {
+    struct statx status;
+    int answer = result_or_errno(
+        syscall(SYS_statx, fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, RONDO_STATX_BASIC_STATS, &status));
+    if (answer < 0) return answer;
+    memcpy(raw, &status, sizeof *raw);
+    return S_ISREG(status.stx_mode) ? 0 : -EOPNOTSUPP;
 }
 
 int rondo_openat(int directory, const char *path, int flags, uint32_t mode) {

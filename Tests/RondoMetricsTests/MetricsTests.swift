@@ -18,9 +18,9 @@ import Testing
     @Test func prometheusCanReadIt() throws {
         try EventLoop.run {
             try await Task.sleep(for: .microseconds(1))
-            let file = try await File.open("/etc/passwd")
-            _ = try await file.read(10)
-            await file.close()
+            let null = try await File.open("/dev/null", .update())
+            try await null.write([1])
+            await null.close()
             let listener = try await TCPListener.listen(on: .loopback(port: 0))
             let client = try await TCPStream.connect(to: listener.localAddress)
             let server = try await listener.accept()
@@ -48,7 +48,7 @@ import Testing
             let driver = EventLoop.current!.driverName
             let labels = #"loop="0",driver="\#(driver)""#
             #expect(values["rondo_loop_turns_total{\(labels)}"] ?? 0 > 0)
-            #expect(values[#"rondo_loop_operations_total{\#(labels),kind="read"}"#] == 1)
+            #expect(values[#"rondo_loop_operations_total{\#(labels),kind="write"}"#] == 1)
             #expect(values["rondo_loop_connections_accepted_total{\(labels)}"] ?? 0 >= 1)
             #expect(values["rondo_loop_connections_opened_total{\(labels)}"] == 3)
             #expect(values["rondo_loop_connections_closed_total{\(labels)}"] == 2)

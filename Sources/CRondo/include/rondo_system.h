@@ -51,6 +51,9 @@ void rondo_statx_encode(const struct rondo_file_status *status, struct rondo_sta
 
 // Each answers a value that is not negative, or the negated errno.
 int rondo_statx_call(int directory, const char *path, int flags, struct rondo_statx *raw);
+// The status of an open regular file as far as this machine knows it: what a file server would have to be asked for is
+// not asked for. -EOPNOTSUPP for what is no regular file.
+int rondo_status_here(int fd, struct rondo_statx *raw);
 int rondo_openat(int directory, const char *path, int flags, uint32_t mode);
 int rondo_eventfd(void);
 int rondo_eventfd_signal(int fd);

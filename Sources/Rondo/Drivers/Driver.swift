@@ -1,6 +1,7 @@
 // The seam between the loop and the world: time, operations, wake-ups. Everything that a program can learn from
 // outside comes through here, so a driver (and a seed) is the whole world.
 
+package import CRondo
 import Glibc
 package import SystemPackage
 
@@ -89,6 +90,18 @@ package protocol Driver: AnyObject {
     func moveNow(from socket: Descriptor, into pipe: Descriptor, count: Int) -> Int32
     /// Moves bytes from a pipe to a socket, as many as there is room for; answers as above. `count` of them are there.
     func moveNow(outOf pipe: Descriptor, to socket: Descriptor, count: Int) -> Int32
+    /// Opens a file for reading if neither a disk nor anybody else has to be waited for; below `folder`, if there is
+    /// one, as `FileOperation.openBeneath`. Answers a descriptor, or a negated errno that may mean only that.
+    func openFileNow(_ path: UnsafePointer<CChar>, beneath folder: UnsafePointer<CChar>?) -> Int32
+    /// Reads from a file what can be had without waiting, and finds out where that is. Answers a count, 0 at the end,
+    /// or a negated errno that may mean only that it can't be had so.
+    func readFileNow(
+        _ file: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, offset: UInt64, place: inout FilePlace
+    ) -> Int32
+    /// Fills in the status of an open file, if nobody has to be waited for. Answers 0, or a negated errno as above.
+    func fileStatusNow(
+        _ file: Descriptor, _ status: UnsafeMutablePointer<rondo_statx>, place: inout FilePlace
+    ) -> Int32
     /// Breaks a connection: the peer sees a reset, what was not sent is gone, and operations on it end with an error.
     func breakConnection(_ socket: Descriptor)
     /// Finds the addresses of a host. It may block: call it in the offload pool.
@@ -102,6 +115,21 @@ package protocol Driver: AnyObject {
 }
 
 extension Driver {
+    // A world that does not tell what is in memory.
+    package func openFileNow(_ path: UnsafePointer<CChar>, beneath folder: UnsafePointer<CChar>?) -> Int32 { -EAGAIN }
+    package func readFileNow(
+        _ file: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, offset: UInt64, place: inout FilePlace
+    ) -> Int32 {
+        place = .elsewhere
+        return -EOPNOTSUPP
+    }
+    package func fileStatusNow(
+        _ file: Descriptor, _ status: UnsafeMutablePointer<rondo_statx>, place: inout FilePlace
+    ) -> Int32 {
+        place = .elsewhere
+        return -EOPNOTSUPP
+    }
+
     /// A stream socket for the family of `address`.
     package func openSocket(for address: SocketAddress) throws(Errno) -> Descriptor {
         try openSocket(.stream(of: address))
@@ -122,6 +150,16 @@ extension Driver {
         // SAFETY: there are four bytes.
         return unsafe bytes.withUnsafeBytes { unsafe $0.loadUnaligned(as: Int32.self) }
     }
+}
+
+/// Where a file's bytes are.
+package enum FilePlace: Sendable {
+    /// On a disk, as far as is known, and some of them in memory.
+    case disk
+    /// In memory and nowhere else.
+    case memory
+    /// Where only the file system knows: its files may always have to be waited for.
+    case elsewhere
 }
 
 /// How a descriptor is read and written without waiting.

@@ -4,8 +4,9 @@ public import SystemPackage
 
 /// An open file.
 ///
-/// Reads and writes name their offset, so several tasks may use a file at once. With io_uring they go through the ring;
-/// with epoll, through the offload pool. Close it with ``close()``; what is dropped open is closed all the same.
+/// Reads and writes name their offset, so several tasks may use a file at once. What is in memory is opened and read at
+/// once; the rest goes through the ring with io_uring, and through the offload pool with epoll. Close it with
+/// ``close()``; what is dropped open is closed all the same.
 ///
 /// A task that is cancelled while it waits asks the kernel to give up, and goes on when the kernel is through with the
 /// buffer; a read or write of a regular file usually completes instead.
@@ -58,9 +59,15 @@ public final class File: @unchecked Sendable {
     let appends: Bool
     /// Whether a lock is held or waited for. On the loop's thread.
     var isLocked = false
+    private var place = FilePlace.disk
+    /// Whether opening it needed no waiting. Then closing it needs none either.
+    private let wasOpenedNow: Bool
 
-    init(_ descriptor: Descriptor, path: FilePath, loop: EventLoop, appends: Bool = false) {
+    init(
+        _ descriptor: Descriptor, path: FilePath, loop: EventLoop, appends: Bool = false, wasOpenedNow: Bool = false
+    ) {
         self.appends = appends
+        self.wasOpenedNow = wasOpenedNow
         self.descriptor = descriptor
         self.path = path
         self.loop = loop
@@ -77,6 +84,10 @@ public final class File: @unchecked Sendable {
     /// - Throws: `IOError`: `open /etc/shadow: Permission denied`.
     public static func open(_ path: FilePath, _ mode: OpenMode = .read) async throws(IOError) -> File {
         let loop = EventLoop.required(for: "File.open")
+        if loop.spendOperation() { await loop.yieldInTurn() }
+        if mode.flags == O_RDONLY, let descriptor = loop.openFileNow(path) {
+            return File(descriptor, path: path, loop: loop, wasOpenedNow: true)
+        }
         let answer = unsafe await path.withCopy {
             await unsafe loop.perform(.open($0, flags: mode.flags, mode: mode.permissions))
         }
@@ -91,7 +102,7 @@ public final class File: @unchecked Sendable {
     /// Symbolic links are followed if they are relative and stay below the folder. Where the kernel has no `openat2`
     /// (Linux before 5.6, and some sandboxes) none are.
     ///
-    /// The kernel call runs in the offload pool with every driver.
+    /// What is not in memory is opened in the offload pool, with every driver.
     ///
     /// - Parameters:
     ///   - path: relative to `folder`.
@@ -99,6 +110,10 @@ public final class File: @unchecked Sendable {
     /// - Throws: `IOError`: `open ../secret: it leads out of /srv/www, …`.
     public static func open(_ path: FilePath, beneath folder: FilePath) async throws(IOError) -> File {
         let calls = PathCalls(for: "File.open")
+        if calls.loop.spendOperation() { await calls.loop.yieldInTurn() }
+        if let descriptor = calls.loop.openFileNow(path, beneath: folder) {
+            return File(descriptor, path: folder.pushing(path), loop: calls.loop, wasOpenedNow: true)
+        }
         let descriptor = try await calls.openBeneath(folder, path, "open")
         return File(descriptor, path: folder.pushing(path), loop: calls.loop)
     }
@@ -115,7 +130,10 @@ public final class File: @unchecked Sendable {
         let count = buffer.count
         nonisolated(unsafe) let target = unsafe start
         return try await run("read") { file in
-            await unsafe file.loop.perform(.read(file.descriptor, target, count: count, offset: position))
+            let now = unsafe file.loop.readFileNow(
+                file.descriptor, target, count: count, offset: position, place: &file.place)
+            if let now { return now }
+            return await unsafe file.loop.perform(.read(file.descriptor, target, count: count, offset: position))
         }
     }
 
@@ -172,7 +190,8 @@ public final class File: @unchecked Sendable {
         defer { unsafe raw.deallocate() }
         nonisolated(unsafe) let target = unsafe raw
         _ = try await run("stat") { file in
-            await unsafe file.loop.perform(.status(file.descriptor, nil, target))
+            if unsafe file.loop.fileStatusNow(file.descriptor, target, place: &file.place) { return 0 }
+            return await unsafe file.loop.perform(.status(file.descriptor, nil, target))
         }
         return unsafe FileStatus(raw.pointee)
     }
@@ -183,6 +202,7 @@ public final class File: @unchecked Sendable {
             if isClosed { return }
             isClosed = true
             await unsafe park(unless: running == 0) { unsafe closer = $0 }
+            if wasOpenedNow, !loop.isClosed { return loop.driver.closeNow(descriptor) }
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
         }
     }

@@ -454,12 +454,12 @@ public final class EventLoop: @unchecked Sendable {
         arrivedRange.contains { index in unsafe arrived[index].operation == id && !arrived[index].more }
     }
 
-    /// Books an operation that finished without waiting.
+    /// Books an operation that finished without waiting, or a long one as several.
     ///
     /// - Returns: whether the job has had its share and must yield first.
     @inline(__always)
-    func spendOperation() -> Bool {
-        operationsLeft &-= 1
+    func spendOperation(_ count: Int = 1) -> Bool {
+        operationsLeft &-= count
         return operationsLeft <= 0
     }
 

@@ -4,7 +4,7 @@ public struct LoopStatistics: Sendable {
     public var turns: UInt64 = 0
     /// Jobs run: stretches of tasks between two `await`s. Counted at the end of each turn's batch.
     public var jobs: UInt64 = 0
-    /// Operations begun.
+    /// Operations begun. What could be done without one is not counted: of a file, what is in memory.
     public var operations: UInt64 = 0
     /// The same by their kinds: `receive`, `send`, `accept`, `read`, `offload`… A multishot operation (accept, receive)
     /// counts once, however often it completes.

@@ -48,11 +48,11 @@ private func bytes(from descriptor: Int32) -> [UInt8] {
 
 /// A folder of this test's own, removed with all that is in it.
 final class TemporaryFolder: Sendable {
-    static let prefix = "/tmp/rondo-test-"
+    static let prefix = "rondo-test-"
     let path: String
 
-    init() {
-        var template = Array("\(Self.prefix)XXXXXX".utf8CString)
+    init(in parent: String = "/tmp") {
+        var template = Array("\(parent)/\(Self.prefix)XXXXXX".utf8CString)
         let made = unsafe mkdtemp(&template) != nil
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         #expect(made, "no temporary folder at \(path)")

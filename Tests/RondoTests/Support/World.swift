@@ -187,7 +187,7 @@ struct KernelObjects {
             where target.hasPrefix(kind) {
                 counts[kind, default: 0] += 1
             }
-            if target.hasPrefix(TemporaryFolder.prefix) { counts["files", default: 0] += 1 }
+            if target.contains("/\(TemporaryFolder.prefix)") { counts["files", default: 0] += 1 }
         }
         return counts
     }
