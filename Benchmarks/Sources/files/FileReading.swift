@@ -73,9 +73,10 @@ struct FileReading: RondoProgram {
         let taskCount = arguments.dropFirst().first.flatMap { Int($0) } ?? 64
         let rounds = getenv("ROUNDS").flatMap { Int(String(cString: $0)) } ?? 15
         print("\(fileCount) files of \(fileSize) bytes, \(rounds) rounds, median (least–most)")
-        if forgetFiles() {
+        if try await offload({ forgetFiles() }) {
             try await Self.compare("\nfrom the disk below \(disk)", in: disk, taskCount, rounds) {
-                precondition(forgetFiles())
+                let hasForgotten = try await offload { forgetFiles() }
+                precondition(hasForgotten)
             }
         } else {
             print("not measured from a disk: only root may let the kernel forget files")
@@ -85,16 +86,17 @@ struct FileReading: RondoProgram {
     }
 
     static func compare(
-        _ title: String, in parent: FilePath, _ taskCount: Int, _ rounds: Int, before: () -> Void
+        _ title: String, in parent: FilePath, _ taskCount: Int, _ rounds: Int,
+        before: () async throws -> Void
     ) async throws {
         try await TemporaryDirectory.with(in: parent, prefix: "rondo-files-") { folder in
             let paths = try await Self.makeFiles(in: folder)
             var (loop, threads) = (Figures(), Figures())
             for round in 0...rounds {
                 var (loopRound, threadsRound) = (Figures(), Figures())
-                before()
+                try await before()
                 try await loopRound.measure { try await Self.readOnLoop(paths, tasks: taskCount) }
-                before()
+                try await before()
                 // Elsewhere than on the loop, whose watchdog would have much to say.
                 try await threadsRound.measure { try await offload { try Self.readWithThreads(paths) } }
                 if round == 0 { continue }  // fills the caches that stay
