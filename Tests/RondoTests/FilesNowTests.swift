@@ -2,6 +2,7 @@
 
 import CRondo
 import Glibc
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -77,8 +78,12 @@ extension LoopSuites {
                 posix_fadvise(tail, 64 * 1024, 0, POSIX_FADV_DONTNEED)
                 close(tail)
                 let file = try await File.open(path)
-                let joined = try await file.read(150_001)
-                #expect(joined == bytes)
+                let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 150_001, alignment: 1)
+                nonisolated(unsafe) let buffer = unsafe memory
+                let count = try await unsafe file.read(into: buffer, at: 0)
+                #expect(count == 150_000)
+                #expect(unsafe Array(memory[..<count]) == bytes)
+                unsafe memory.deallocate()
                 await file.close()
             }
         }
@@ -182,5 +187,47 @@ extension LoopSuites {
                 await file.close()
             }
         }
+
+        /// A task without an executor of its own, whose actor runs here, is on the loop's thread by chance: it goes on
+        /// elsewhere after each wait.
+        @Test(arguments: World.real) func whoIsHereByChanceIsServed(world: World) async throws {
+            let folder = TemporaryFolder()
+            try await world.runElsewhere {
+                try await Files.makeDirectory(FilePath("\(folder.path)/sub"))
+                let reader = ChanceReader()
+                var (rounds, met) = (0, 0)
+                while met < 20, rounds < 10_000 {
+                    rounds += 1
+                    if try await reader.lure(into: FilePath(folder.path)).value { met += 1 }
+                }
+                #expect(met == 20, "no task met the loop's thread in \(rounds) rounds")
+            }
+        }
     }
+}
+
+/// An actor of nobody's, which is entered by a task of Swift's own threads while the loop's thread is in it.
+private actor ChanceReader {
+    /// Has a task wait for the actor, whose answer is whether it then was on the loop's thread.
+    func lure(into folder: FilePath) -> Task<Bool, any Error> {
+        let flag = Flag()
+        let task = Task.detached { [self] in
+            flag.isSet.store(true, ordering: .releasing)
+            return try await list(folder)
+        }
+        while !flag.isSet.load(ordering: .acquiring) { sched_yield() }
+        for _ in 0..<50 { sched_yield() }
+        return task
+    }
+
+    private func list(_ folder: FilePath) async throws -> Bool {
+        guard EventLoop.current != nil else { return false }
+        let entries = try await Directory.entries(of: ".", beneath: folder)
+        #expect(entries.map(\.name) == ["sub"])
+        return true
+    }
+}
+
+private final class Flag: Sendable {
+    let isSet = Atomic<Bool>(false)
 }

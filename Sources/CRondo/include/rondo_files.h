@@ -39,13 +39,13 @@ int rondo_write_parts(int fd, const struct rondo_memory *parts, size_t count, ui
 // meanwhile leads out of it (-EXDEV). Never waits for the other end of a pipe. Where the kernel or a sandbox lacks
 // openat2, and when `by_steps` asks for it, name by name; symbolic links are not followed then (-ELOOP, -ENOTDIR).
 int rondo_open_beneath(const char *folder, const char *path, int by_steps);
-// Opens for reading, if nothing has to come from a disk and nobody else is waited for; below `folder` as above, if it
-// is not NULL. Any error may mean only that this is not so.
+// Opens for reading, if nothing on the way to it has to come from a disk; below `folder` as above, if it is not NULL.
+// Any error may mean only that this is not so.
 int rondo_open_cached(const char *folder, const char *path);
 // Reads what is in the page cache: -EAGAIN if nothing of it is, -EOPNOTSUPP if the file system can't tell.
 int rondo_read_cached(int fd, void *memory, size_t count, uint64_t offset);
 int rondo_read_at(int fd, void *memory, size_t count, uint64_t offset);
-// Whether it is a regular file of tmpfs or its like, which is nowhere else than in memory: only those have seals
+// Whether it is a regular file of tmpfs or its like, which is in memory as a program's own is: only those have seals
 // (man 2 fcntl). Asks nobody outside of the kernel, where fstatfs would ask a file server.
 int rondo_is_memory_file(int fd);
 // The next entries of an open folder as `struct linux_dirent64`; 0 at the end.

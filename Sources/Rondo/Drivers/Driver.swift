@@ -90,10 +90,10 @@ package protocol Driver: AnyObject {
     func moveNow(from socket: Descriptor, into pipe: Descriptor, count: Int) -> Int32
     /// Moves bytes from a pipe to a socket, as many as there is room for; answers as above. `count` of them are there.
     func moveNow(outOf pipe: Descriptor, to socket: Descriptor, count: Int) -> Int32
-    /// Opens a file for reading if neither a disk nor anybody else has to be waited for; below `folder`, if there is
-    /// one, as `FileOperation.openBeneath`. Answers a descriptor, or a negated errno that may mean only that.
+    /// Opens a file for reading if no disk has to be waited for on the way to it; below `folder`, if there is one, as
+    /// `FileOperation.openBeneath`. Answers a descriptor, or a negated errno that may mean only that.
     func openFileNow(_ path: UnsafePointer<CChar>, beneath folder: UnsafePointer<CChar>?) -> Int32
-    /// Reads from a file what can be had without waiting, and finds out where that is. Answers a count, 0 at the end,
+    /// Reads from a file what is in memory, and finds out where the file is. Answers a count, 0 at the end,
     /// or a negated errno that may mean only that it can't be had so.
     func readFileNow(
         _ file: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, offset: UInt64, place: inout FilePlace
@@ -154,9 +154,11 @@ extension Driver {
 
 /// Where a file's bytes are.
 package enum FilePlace: Sendable {
-    /// On a disk, as far as is known, and some of them in memory.
+    /// Nobody has asked.
+    case unknown
+    /// On a disk of this machine, and some of them in memory.
     case disk
-    /// In memory and nowhere else.
+    /// In memory, as a program's own are.
     case memory
     /// Where only the file system knows: its files may always have to be waited for.
     case elsewhere

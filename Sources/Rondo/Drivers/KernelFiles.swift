@@ -4,18 +4,29 @@
 import CRondo
 import Glibc
 
+/// Whether the kernel tells what is in memory, and can be believed. Linux 5.9 and 5.10 answer a read of what is not
+/// there as if it were the end of the file (man 2 preadv2); they do not know yet how to open only what is in memory.
+private let isCacheTold: Bool = {
+    // SAFETY: reads the string.
+    let root = unsafe rondo_open_cached(nil, "/")
+    if root >= 0 { close(root) }
+    return root >= 0
+}()
+
 extension KernelDriver {
     // SAFETY: the calls read their C strings, or fill in the caller's memory, and keep nothing.
 
     package func openFileNow(_ path: UnsafePointer<CChar>, beneath folder: UnsafePointer<CChar>?) -> Int32 {
-        unsafe rondo_open_cached(folder, path)
+        isCacheTold ? unsafe rondo_open_cached(folder, path) : -EAGAIN
     }
 
     package func readFileNow(
         _ file: Descriptor, _ bytes: UnsafeMutableRawPointer, count: Int, offset: UInt64, place: inout FilePlace
     ) -> Int32 {
-        if place == .disk {
+        if place == .unknown, !isCacheTold { place = .elsewhere }
+        if place == .unknown || place == .disk {
             let answer = unsafe rondo_read_cached(file.rawValue, bytes, count, offset)
+            if answer >= 0 { place = .disk }
             if answer != -EOPNOTSUPP { return answer }
             place = rondo_is_memory_file(file.rawValue) != 0 ? .memory : .elsewhere
         }

@@ -59,8 +59,8 @@ public final class File: @unchecked Sendable {
     let appends: Bool
     /// Whether a lock is held or waited for. On the loop's thread.
     var isLocked = false
-    private var place = FilePlace.disk
-    /// Whether opening it needed no waiting. Then closing it needs none either.
+    private var place = FilePlace.unknown
+    /// Whether it was opened at once, for reading.
     private let wasOpenedNow: Bool
 
     init(
@@ -84,8 +84,7 @@ public final class File: @unchecked Sendable {
     /// - Throws: `IOError`: `open /etc/shadow: Permission denied`.
     public static func open(_ path: FilePath, _ mode: OpenMode = .read) async throws(IOError) -> File {
         let loop = EventLoop.required(for: "File.open")
-        if loop.spendOperation() { await loop.yieldInTurn() }
-        if mode.flags == O_RDONLY, let descriptor = loop.openFileNow(path) {
+        if mode.flags == O_RDONLY, !loop.spendOperation(), let descriptor = loop.openFileNow(path) {
             return File(descriptor, path: path, loop: loop, wasOpenedNow: true)
         }
         let answer = unsafe await path.withCopy {
@@ -110,8 +109,7 @@ public final class File: @unchecked Sendable {
     /// - Throws: `IOError`: `open ../secret: it leads out of /srv/www, …`.
     public static func open(_ path: FilePath, beneath folder: FilePath) async throws(IOError) -> File {
         let calls = PathCalls(for: "File.open")
-        if calls.loop.spendOperation() { await calls.loop.yieldInTurn() }
-        if let descriptor = calls.loop.openFileNow(path, beneath: folder) {
+        if !calls.loop.spendOperation(), let descriptor = calls.loop.openFileNow(path, beneath: folder) {
             return File(descriptor, path: folder.pushing(path), loop: calls.loop, wasOpenedNow: true)
         }
         let descriptor = try await calls.openBeneath(folder, path, "open")
@@ -121,7 +119,7 @@ public final class File: @unchecked Sendable {
     /// Reads up to `buffer.count` bytes at `offset`.
     ///
     /// - Parameter buffer: memory that stays valid until this returns.
-    /// - Returns: how many bytes were read; 0 at the end of the file.
+    /// - Returns: how many bytes were read; 0 at the end of the file. Of a regular file fewer only at its end.
     // SAFETY: the caller keeps the memory until this returns, which is after the last completion.
     @unsafe
     public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int64) async throws(IOError) -> Int {
@@ -129,12 +127,23 @@ public final class File: @unchecked Sendable {
         guard let start = buffer.baseAddress else { return 0 }
         let count = buffer.count
         nonisolated(unsafe) let target = unsafe start
-        return try await run("read") { file in
-            let now = unsafe file.loop.readFileNow(
-                file.descriptor, target, count: count, offset: position, place: &file.place)
-            if let now { return now }
-            return await unsafe file.loop.perform(.read(file.descriptor, target, count: count, offset: position))
+        return try await run("read") { file in await unsafe file.readAll(target, count, at: position) }
+    }
+
+    /// Reads what is in memory at once, and the rest by an operation, up to the end. On the loop's thread.
+    private func readAll(_ target: UnsafeMutableRawPointer, _ count: Int, at position: UInt64) async -> Int32 {
+        var filled = 0
+        while filled < count {
+            let (rest, left, offset) = unsafe (target + filled, count - filled, position + UInt64(filled))
+            let now = unsafe loop.readFileNow(descriptor, rest, count: left, offset: offset, place: &place)
+            guard let now else {
+                let answer = await unsafe loop.perform(.read(descriptor, rest, count: left, offset: offset))
+                return filled == 0 || answer == -ECANCELED ? answer : Int32(filled) + max(0, answer)
+            }
+            if now == 0 { break }
+            filled += Int(now)
         }
+        return Int32(filled)
     }
 
     /// Reads up to `count` bytes at `offset`; fewer at the end of the file.
@@ -202,7 +211,10 @@ public final class File: @unchecked Sendable {
             if isClosed { return }
             isClosed = true
             await unsafe park(unless: running == 0) { unsafe closer = $0 }
-            if wasOpenedNow, !loop.isClosed { return loop.driver.closeNow(descriptor) }
+            // Of other places, closing may tell somebody, and wait until he has heard it.
+            if wasOpenedNow, place == .disk || place == .memory, !loop.isClosed {
+                return loop.driver.closeNow(descriptor)
+            }
             _ = await unsafe loop.performToTheEnd(.close(descriptor))
         }
     }

@@ -40,8 +40,7 @@ struct PathCalls {
 
     /// One operation on a path. Answers what a driver does.
     func answer(_ path: FilePath, _ operation: (UnsafePointer<CChar>) -> FileOperation) async -> Int32 {
-        if loop.spendOperation() { await loop.yieldInTurn() }
-        return unsafe await path.withCopy { path in
+        unsafe await path.withCopy { path in
             await unsafe loop.perform(.file(operation(path)), toTheEnd: toTheEnd)
         }
     }
@@ -51,8 +50,7 @@ struct PathCalls {
         _ path: FilePath, _ other: FilePath,
         _ operation: (UnsafePointer<CChar>, UnsafePointer<CChar>) -> FileOperation
     ) async -> Int32 {
-        if loop.spendOperation() { await loop.yieldInTurn() }
-        return unsafe await path.withCopy { path in
+        unsafe await path.withCopy { path in
             unsafe await other.withCopy { other in
                 await unsafe loop.perform(.file(operation(path, other)), toTheEnd: toTheEnd)
             }

@@ -95,6 +95,10 @@ extension EventLoop {
         unsafe loop._withUnsafeGuaranteedRef { unsafe $0.resumeAfterJob(continuation) }
     }
 
+    /// `yieldNow()` with a frame of its own: for callers that seldom yield, and whose frame every message touches.
+    @inline(never)
+    func yieldInTurn() async { await yieldNow() }
+
     /// Lets others go first if the caller has computed for its time slice (``LoopConfiguration/timeSlice``).
     ///
     /// Call it in every round of a long computation: it reads a clock, which takes some 30 nanoseconds.
@@ -128,6 +132,18 @@ extension EventLoop {
 }
 
 extension EventLoop {
+    /// As `perform` and `performToTheEnd`, for a task that has been resumed on another thread between two operations:
+    /// it has no executor of its own, and began here because an actor of nobody's did.
+    @inline(never)
+    func performFromElsewhere(_ operation: Operation, toTheEnd: Bool = false) async -> Int32 {
+        // SAFETY: the caller keeps what the operation points to until this returns.
+        nonisolated(unsafe) let operation = unsafe operation
+        return await onLoop {
+            if toTheEnd { return await unsafe performToTheEnd(operation) }
+            return isOnOwnThread ? await unsafe perform(operation) : -ECANCELED
+        }
+    }
+
     /// The loop of the calling task, or a crash that says what needs one.
     static func required(for purpose: StaticString) -> EventLoop {
         guard let current else {

@@ -389,8 +389,8 @@ public final class EventLoop: @unchecked Sendable {
     /// - Returns: what the call answered, or a negated errno.
     @inline(__always)
     func perform(_ operation: Operation) async -> Int32 {
+        guard isOnOwnThread else { return await unsafe performFromElsewhere(operation) }
         if isShuttingDown { return -ECANCELED }
-        require(isOnOwnThread, "an operation was begun on another thread than its loop's")
         let id = pending.reserve(unsafe operation.kind, on: unsafe operation.descriptor)
         // SAFETY: begin and end nest around the one suspension; this function keeps the loop alive meanwhile.
         let cancellation = unsafe rondo_cancellation_begin(
@@ -418,6 +418,7 @@ public final class EventLoop: @unchecked Sendable {
             driver.closeNow(descriptor)
             return 0
         }
+        guard isOnOwnThread else { return await unsafe performFromElsewhere(operation, toTheEnd: true) }
         let id = pending.reserve(unsafe operation.kind, on: unsafe operation.descriptor)
         return await unsafe withUnsafeContinuation { continuation in
             unsafe begin(operation, as: id, continuation)
@@ -471,10 +472,6 @@ public final class EventLoop: @unchecked Sendable {
         if isClosed { return await Task.yield() }
         await unsafe withUnsafeContinuation { unsafe resumeAfterJob($0) }
     }
-
-    /// `yieldNow()` with a frame of its own: for callers that seldom yield, and whose frame every message touches.
-    @inline(never)
-    func yieldInTurn() async { await yieldNow() }
 
     /// The task of `continuation` becomes ready as soon as the running job has stopped.
     @inline(__always)

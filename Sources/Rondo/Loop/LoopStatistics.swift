@@ -9,7 +9,8 @@ public struct LoopStatistics: Sendable {
     /// The same by their kinds: `receive`, `send`, `accept`, `read`, `offload`… A multishot operation (accept, receive)
     /// counts once, however often it completes.
     public var operationsByKind: [String: UInt64] = [:]
-    /// System calls that the driver made, those of the offload pool left out. With io_uring at most one a turn.
+    /// System calls that the driver made, but for those of the offload pool and those that are answered at once: making
+    /// a socket, say, or reading of a file what is in memory. With io_uring at most one a turn.
     public var systemCalls: UInt64 = 0
     /// Jobs that are ready to run.
     public var readyJobs: Int = 0
