@@ -18,6 +18,13 @@ extension LoopSuites {
             return unsafe file >= 0 && rondo_read_cached(file, &byte, 1, 0) >= 0
         }
 
+        /// Whether the file is on no disk, so that nothing of it can be forgotten.
+        private func isInMemory(_ path: FilePath) -> Bool {
+            let file = unsafe open(path.string, O_RDONLY | O_CLOEXEC)
+            defer { close(file) }
+            return rondo_is_memory_file(file) != 0
+        }
+
         /// Lets the kernel forget the bytes of a file.
         private func forget(_ path: FilePath) {
             let file = unsafe open(path.string, O_RDONLY | O_CLOEXEC)
@@ -67,12 +74,16 @@ extension LoopSuites {
                 let path = FilePath("\(folder.path)/file")
                 let bytes = pattern(150_000)
                 try await File.write(bytes, to: path)
-                forget(path)
-                let isForgotten = !canBeReadNow(path)
-                let before = statistics.operations
-                let all = try await File.contents(of: path)
-                #expect(all == bytes)
-                if isForgotten { #expect(statistics.operations > before) }
+                // A refused read makes the kernel fetch what it lacks, and a quick disk may have it in time.
+                var hasWaited = false
+                for _ in 0..<100 where !hasWaited {
+                    forget(path)
+                    let before = statistics.operations
+                    let all = try await File.contents(of: path)
+                    #expect(all == bytes)
+                    hasWaited = statistics.operations > before
+                }
+                #expect(hasWaited || isInMemory(path))
                 // The end of the file may be forgotten alone: what is there comes first, then the rest.
                 let tail = unsafe open(path.string, O_RDONLY | O_CLOEXEC)
                 posix_fadvise(tail, 64 * 1024, 0, POSIX_FADV_DONTNEED)
