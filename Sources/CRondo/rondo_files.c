@@ -135,10 +135,6 @@ int rondo_read_cached(int fd, void *memory, size_t count, uint64_t offset) {
     ANSWER(preadv2(fd, &part, 1, (off_t)offset, RWF_NOWAIT));
 }
 
-int rondo_read_at(int fd, void *memory, size_t count, uint64_t offset) {
-    ANSWER(pread(fd, memory, count, (off_t)offset));
-}
-
 int rondo_is_memory_file(int fd) { return fcntl(fd, F_GET_SEALS) >= 0; }
 
 int rondo_set_mode(int fd, uint32_t mode) { ANSWER(fchmod(fd, (mode_t)mode)); }

@@ -344,7 +344,7 @@ int rondo_move_to_socket(int pipe, int socket, size_t count) {
 int rondo_send_file(int file, uint64_t offset, size_t count, int socket) {
     struct stat status;
     if (fstat(file, &status) < 0) return -errno;
-    // Asked for more than there is, Linux before 6.5 keeps the last bytes for 0.2 s: more seems to come.
+    // Asked for more than there is, older kernels keep the last bytes for 0.2 s (docs/decisions/0019).
     uint64_t left = status.st_size > 0 && (uint64_t)status.st_size > offset ? (uint64_t)status.st_size - offset : 0;
     if (left < count) count = (size_t)left;
     if (count == 0) return 0;

@@ -44,7 +44,6 @@ int rondo_open_beneath(const char *folder, const char *path, int by_steps);
 int rondo_open_cached(const char *folder, const char *path);
 // Reads what is in the page cache: -EAGAIN if nothing of it is, -EOPNOTSUPP if the file system can't tell.
 int rondo_read_cached(int fd, void *memory, size_t count, uint64_t offset);
-int rondo_read_at(int fd, void *memory, size_t count, uint64_t offset);
 // Whether it is a regular file of tmpfs or its like, which is in memory as a program's own is: only those have seals
 // (man 2 fcntl). Asks nobody outside of the kernel, where fstatfs would ask a file server.
 int rondo_is_memory_file(int fd);

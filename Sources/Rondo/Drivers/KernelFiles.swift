@@ -30,7 +30,8 @@ extension KernelDriver {
             if answer != -EOPNOTSUPP { return answer }
             place = rondo_is_memory_file(file.rawValue) != 0 ? .memory : .elsewhere
         }
-        return place == .memory ? unsafe rondo_read_at(file.rawValue, bytes, count, offset) : -EOPNOTSUPP
+        if place == .elsewhere { return -EOPNOTSUPP }
+        return unsafe Operation.read(file, bytes, count: count, offset: offset).performBlocking()
     }
 
     /// A regular file whose bytes the kernel can look for without waiting has its status in memory as long as it is
